@@ -1,0 +1,42 @@
+"""The few errors that a user sees, each shown at the edge as one line.
+
+Library code raises them with a message that says what is wrong and what to do; `deblur_cli.__main__` prints the
+message and turns the class into an exit code. Anything else that escapes is a fault of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_SOME_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class DeblurError(Exception):
+    """Something a user can act on. The message is one line."""
+
+    exit_code = EXIT_SOME_FAILED
+
+
+class UsageError(DeblurError):
+    """The command was asked for something that cannot be done as written (a missing folder, a contradiction)."""
+
+    exit_code = EXIT_USAGE
+
+
+class PhotoError(DeblurError):
+    """A photo file that cannot be read or written: truncated, corrupt, animated, too large, an unknown format."""
+
+
+class OutOfMemoryError(DeblurError):
+    """Even the smallest tile does not fit into memory."""
+
+
+class DatasetError(DeblurError):
+    """A dataset whose files are missing, unpaired or of different sizes."""
+
+    exit_code = EXIT_USAGE
+
+
+class TrainingError(DeblurError):
+    """A training run that cannot go on: a loss that is not finite, a checkpoint of another recipe."""
