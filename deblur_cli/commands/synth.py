@@ -1,0 +1,63 @@
+"""`deblur synth`: make blurred and sharp pairs from sharp photos or high-speed clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deblur_cli.errors import UsageError
+
+
+def synth(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="PHOTOS_OR_CLIPS...", help="Files or folders of sharp material.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pairs, in GOPRO's layout.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="Pairs to make of each photo.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, other blur; the same seed, the same pairs.")] = 1,
+    length: Annotated[
+        tuple[float, float], typer.Option("--length", help="Shortest and longest path of the camera, in pixels.")
+    ] = (2.0, 40.0),
+    frames: Annotated[int, typer.Option("--frames", min=3, help="Frames of a clip averaged to one picture; odd.")] = 11,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Motion blur alone: no defocus, noise or compression.")
+    ] = False,
+) -> None:
+    """Make pairs as OUTPUT/train/SEQUENCE/{blur,sharp}/NAME.png.
+
+    Photos are blurred by drawn camera shake; clips of 100 frames/s and more are averaged, as GOPRO was made.
+    """
+    if not 0 < length[0] <= length[1]:
+        raise UsageError(f"--length wants a shorter and a longer path above 0, not {length[0]} {length[1]}")
+    if frames % 2 == 0:
+        raise UsageError(f"--frames must be odd, so that there is a middle frame; {frames} is not")
+
+    from deblur_cli.commands.console import say
+    from deblur_cli.media import clips as clip_files
+    from deblur_cli.media.gather import gather_photos
+    from deblur_cli.training.blur import BlurSettings
+    from deblur_cli.training.synth import synthesise_clip, synthesise_photo, write_pair
+
+    blur = BlurSettings(length=length)
+    if clean:
+        blur = BlurSettings(length=length, defocus=0.0, noise=0.0, jpeg=0.0)
+    given = [Path(text) for text in inputs]
+    clips = [path for path in given if path.suffix.lower() in clip_files.SUFFIXES]
+    for folder in (path for path in given if path.is_dir()):
+        clips += sorted(path for path in folder.rglob("*") if path.suffix.lower() in clip_files.SUFFIXES)
+    stills = [text for text, path in zip(inputs, given, strict=True) if path not in clips]
+    photos = [file.path for file in gather_photos(stills).files] if stills else []
+    if not photos and not clips:
+        raise UsageError(f"there is no photo or video in {', '.join(inputs)}")
+    made = 0
+    for photo in photos:
+        for number in range(count):
+            write_pair(*synthesise_photo(photo, blur, seed, number), output, "photos", f"{photo.stem}_{number:03d}")
+            made += 1
+    for clip in clips:
+        for number, pair in enumerate(synthesise_clip(clip, frames, say)):
+            write_pair(*pair, output, clip.stem, f"{number:06d}")
+            made += 1
+    typer.echo(f"{output}: {made} pairs")

@@ -1,0 +1,158 @@
+"""`deblur train`: train a network by a recipe, go on with a run, export its weights."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deblur_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from deblur_cli.training.trainer import Report
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def train(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of the run: checkpoint, best weights, curves.")
+    ],
+    recipe: Annotated[str | None, typer.Option("--recipe", help="A shipped recipe's name, or a TOML file.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="A dataset in GOPRO's layout; its train split.")] = None,
+    photos: Annotated[Path | None, typer.Option("--photos", help="Sharp photos, blurred on the fly.")] = None,
+    clips: Annotated[
+        Path | None, typer.Option("--clips", help="Sharp clips; those of 100 frames/s and more are averaged.")
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option("--validation", help="A dataset in GOPRO's layout to validate on.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Steps of the whole run, instead of the recipe's.")
+    ] = None,
+    stop_at: Annotated[
+        int | None,
+        typer.Option("--stop-at", min=1, help="End this session at a step; the schedule stays the recipe's."),
+    ] = None,
+    max_time: Annotated[
+        str | None, typer.Option("--max-time", help="Time for the whole run (90s, 30m, 2h); the schedule ends there.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the run's folder.")] = False,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Do not train: write the run's best weights and their card here.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+) -> None:
+    """Train a network on pairs, sharp photos or high-speed clips.
+
+    Several devices or machines: `accelerate launch -m deblur_cli train …`. Ctrl-C saves; --resume goes on.
+    """
+    from dataclasses import replace
+
+    if export is not None:
+        from deblur_cli.training.export import export_run
+
+        typer.echo(f"{export}  sha256 {export_run(output, export)}")
+        return
+    if recipe is None:
+        raise UsageError("which recipe? give --recipe NAME or --recipe FILE.toml")
+
+    from deblur_cli.training.inputs import find_files, load_sources, load_validator
+    from deblur_cli.training.recipe import load_recipe
+    from deblur_cli.training.trainer import CHECKPOINT, Limits, default_accelerator
+    from deblur_cli.training.trainer import train as run_training
+
+    chosen = load_recipe(recipe)
+    chosen = replace(chosen, steps=steps) if steps else chosen
+    seconds = parse_duration(max_time) if max_time else None
+    if not resume and (output / CHECKPOINT).exists():
+        raise UsageError(f"{output} holds a run already; go on with --resume, or choose another folder")
+    files = find_files(photos=photos, clips_folder=clips, data=data, validation=validation)
+    accelerator = default_accelerator(device)
+    with Monitor(chosen.steps, quiet=not accelerator.is_main_process) as monitor:
+        done = run_training(
+            chosen,
+            load_sources(files, chosen.pool.size),
+            output,
+            validator=load_validator(files, accelerator.device),
+            limits=Limits(steps=stop_at, seconds=seconds),
+            resume=resume,
+            accelerator=accelerator,
+            tell=monitor.tell,
+            wants_to_stop=monitor.wants_to_stop,
+        )
+    if accelerator.is_main_process:
+        gain = "" if done.best == float("-inf") else f", best gain {done.best:+.3f} dB"
+        typer.echo(f"{output}: {done.step} steps in {done.elapsed / 60:.1f} minutes{gain}")
+    if monitor.interrupted:
+        raise KeyboardInterrupt
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90`, `90s`, `30m` or `1.5h`.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    if not match or float(match[1]) <= 0:
+        raise UsageError(f"'{text}' is not a time; write 90s, 30m or 2h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+class Monitor:
+    """Shows the run on standard error (a bar on a terminal, else a line each half minute) and turns the first Ctrl-C
+    into a wish to stop after the step, so that the run is saved whole."""
+
+    def __init__(self, steps: int, *, quiet: bool, every: float = 30.0) -> None:
+        self.steps, self.quiet, self.every = steps, quiet, every
+        self.interrupted = False
+        self._said = -every
+
+    def __enter__(self) -> Monitor:
+        import signal
+        import sys
+
+        from tqdm import tqdm
+
+        self._before = signal.signal(signal.SIGINT, self._interrupt)
+        self._bar = tqdm(
+            total=1.0,
+            bar_format="{percentage:5.1f}% |{bar}| {elapsed} left {remaining} {postfix}",
+            file=sys.stderr,
+            disable=self.quiet or not sys.stderr.isatty(),
+        )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        import signal
+
+        signal.signal(signal.SIGINT, self._before)
+        self._bar.close()
+
+    def wants_to_stop(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self.interrupted
+
+    def tell(self, report: Report) -> None:
+        """Show one step."""
+        if self.quiet:
+            return
+        from deblur_cli.commands.console import say
+
+        line = f"step {report.step}, loss {report.loss:.5f}, {report.crops_per_second:.0f} crops/s"
+        if report.scores:
+            sets = {name: psnr for name, psnr in report.scores.items() if name != "mean"}
+            line += ", validation " + ", ".join(f"{name} {psnr:.3f} dB" for name, psnr in sets.items())
+        self._bar.update(report.progress - self._bar.n)
+        self._bar.set_postfix_str(line)
+        if self._bar.disable and (report.scores or report.elapsed - self._said >= self.every):
+            self._said = report.elapsed
+            say(f"{100 * report.progress:.1f}%: {line}")
+
+    def _interrupt(self, *signal: object) -> None:
+        if self.interrupted:  # the second time it is meant
+            raise KeyboardInterrupt
+        self.interrupted = True

@@ -1,0 +1,51 @@
+"""Frames of a video as training material: 8-bit RGB pictures, in order. What a restored video needs is another room's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from deblur_cli.errors import DatasetError
+
+SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts"})
+"""Endings of the files that are taken for videos."""
+
+
+def frame_rate(clip: Path) -> float:
+    """Frames a second as the file states it.
+
+    Raises:
+        DatasetError: the file is not a video that can be decoded.
+    """
+    import cv2
+
+    capture = cv2.VideoCapture(str(clip))
+    try:
+        if not capture.isOpened():
+            raise DatasetError(f"{clip}: not a video that can be decoded")
+        return float(capture.get(cv2.CAP_PROP_FPS))
+    finally:
+        capture.release()
+
+
+def read_frames(clip: Path) -> Iterator[np.ndarray]:
+    """The frames of a clip in order, each H×W×3 uint8 RGB.
+
+    Raises:
+        DatasetError: the file is not a video that can be decoded.
+    """
+    import cv2
+
+    capture = cv2.VideoCapture(str(clip))
+    try:
+        if not capture.isOpened():
+            raise DatasetError(f"{clip}: not a video that can be decoded")
+        while True:
+            decoded, frame = capture.read()
+            if not decoded:
+                return
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    finally:
+        capture.release()

@@ -1,0 +1,94 @@
+"""Checkpoints: a run's whole state in one safetensors file, written beside and renamed, loaded without running code.
+
+Tensors are named `network.…`, `average.…` and `optimizer.…`; the rest (recipe, step, elapsed seconds, best score) is
+JSON in the metadata. Random states are not kept because there are none: see data.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from deblur_cli.errors import TrainingError
+from deblur_cli.media.files import replacing
+from deblur_cli.training.recipe import Recipe, recipe_from, recipe_table
+
+_KEY = "deblur.checkpoint"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    step: int = 0
+    """Optimiser steps done."""
+    elapsed: float = 0.0
+    """Seconds of training done, over all its sessions."""
+    best: float = float("-inf")
+    """Best validation score so far in dB."""
+
+
+def save_checkpoint(
+    path: Path,
+    recipe: Recipe,
+    progress: Progress,
+    network: nn.Module,
+    average: nn.Module,
+    optimizers: Sequence[Optimizer],
+) -> None:
+    """Write a run's state so that `restore_checkpoint` gives it back bit for bit."""
+    from safetensors.torch import save
+
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, slot in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{index}.{name}": tensor for name, tensor in slot.items()}
+    facts = {"recipe": recipe_table(recipe), "progress": vars(progress)}
+    # Clones, for safetensors refuses tensors that share memory and keeps only contiguous ones.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with replacing(path) as stream:
+        stream.write(save(tensors, metadata={_KEY: json.dumps(facts)}))
+
+
+def read_checkpoint(path: Path) -> tuple[Recipe, Progress, dict[str, Tensor]]:
+    """The recipe, progress and tensors of a checkpoint file.
+
+    Raises:
+        TrainingError: the file is missing, damaged, or not a checkpoint of a run.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    except FileNotFoundError as error:
+        raise TrainingError(f"there is no checkpoint {path}; start the run without --resume") from error
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise TrainingError(f"{path}: not a checkpoint of a training run, or damaged ({error})") from error
+    return recipe_from(facts["recipe"]), Progress(**facts["progress"]), tensors
+
+
+def restore_checkpoint(
+    tensors: dict[str, Tensor], network: nn.Module, average: nn.Module, optimizers: Sequence[Optimizer]
+) -> None:
+    """Put the tensors of `read_checkpoint` back where they came from."""
+    network.load_state_dict(_under("network.", tensors))
+    average.load_state_dict(_under("average.", tensors))
+    for number, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under(f"optimizer.{number}.", tensors).items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

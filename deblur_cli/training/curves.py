@@ -1,0 +1,79 @@
+"""What a run tells of itself: a report after each step, and the curves on disk."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the loop tells after a step."""
+
+    step: int
+    steps: int
+    progress: float
+    loss: float
+    rate: float
+    elapsed: float
+    crops_per_second: float
+    scores: dict[str, float] | None = None
+    """Validation: PSNR in dB of each set and of its blurred input, where this step validated."""
+
+
+class Curves:
+    """Losses and validation scores, to a CSV file always and to TensorBoard where it is installed."""
+
+    def __init__(self, path: Path, from_step: int, *, active: bool, every: int = 50) -> None:
+        self.path, self.from_step, self.active, self.every = path, from_step, active, every
+
+    def __enter__(self) -> Curves:
+        if not self.active:
+            return self
+        kept: list[list[str]] = []
+        if self.path.is_file() and self.from_step:
+            with self.path.open(newline="", encoding="utf-8") as old:
+                kept = [row for row in csv.reader(old) if row and row[0].isdigit() and int(row[0]) <= self.from_step]
+        self._file = self.path.open("w", newline="", encoding="utf-8")
+        self._rows = csv.writer(self._file)
+        self._rows.writerows([["step", "loss", "rate", "elapsed", "crops_per_second", "set", "psnr"], *kept])
+        self._board = _tensorboard(self.path.parent)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.active:
+            self._file.close()
+            if self._board:
+                self._board.close()
+
+    def add(self, report: Report) -> None:
+        """Note a step: each `every`th loss, each validation."""
+        if not self.active:
+            return
+        row = [
+            report.step,
+            repr(report.loss),
+            f"{report.rate:.3e}",
+            f"{report.elapsed:.1f}",
+            f"{report.crops_per_second:.1f}",
+        ]
+        if report.step % self.every == 0:
+            self._rows.writerow([*row, "", ""])
+            if self._board:
+                self._board.add_scalar("loss", report.loss, report.step)
+        for name, psnr in (report.scores or {}).items():
+            self._rows.writerow([*row, name, f"{psnr:.4f}"])
+            if self._board:
+                self._board.add_scalar(f"psnr/{name}", psnr, report.step)
+        if report.scores or report.step % self.every == 0:
+            self._file.flush()
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))

@@ -1,0 +1,72 @@
+"""Weights out of a run: half precision in a safetensors file, with a card that says where they come from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from deblur_cli.errors import TrainingError
+from deblur_cli.media.files import replacing
+from deblur_cli.training.checkpoint import Progress
+from deblur_cli.training.recipe import Recipe, recipe_table
+from models.weights import load_model, save_weights
+
+BEST = "best.safetensors"
+
+
+def write_weights(
+    network: nn.Module,
+    path: Path,
+    recipe: Recipe,
+    progress: Progress,
+    scores: dict[str, float],
+    material: dict[str, int],
+) -> str:
+    """Write a network's weights in float16 with their card in the metadata; gives the file's SHA-256.
+
+    `scores` are the validation's, in dB; `material` counts what was trained on, by kind of source.
+    """
+    card: dict[str, Any] = {
+        "recipe": recipe_table(recipe),
+        "material": material,
+        "steps": progress.step,
+        "hours": round(progress.elapsed / 3600, 3),
+        "device": _device_name(next(network.parameters()).device),
+        "date": datetime.now(UTC).date().isoformat(),
+        "validation": {name: round(value, 4) for name, value in scores.items()},
+    }
+    return save_weights(network, path, name=recipe.model, options=recipe.options, card=card, dtype=torch.float16)
+
+
+def export_run(run: Path, target: Path) -> str:
+    """Copy a run's best weights to `target` and write their card beside it as JSON; gives the file's SHA-256.
+
+    Raises:
+        TrainingError: the run has no validated weights, or `target` is not a .safetensors file.
+    """
+    best = run / BEST
+    if target.suffix != ".safetensors":
+        raise TrainingError(f"{target}: weights are written as .safetensors")
+    if not best.is_file():
+        raise TrainingError(f"{run} holds no {BEST}: the run has not validated yet (it needs --photos or --validation)")
+    loaded = load_model(best)
+    with best.open("rb") as source, replacing(target) as stream:
+        shutil.copyfileobj(source, stream)
+    card = {"model": loaded.info.name, "options": loaded.options, "sha256": loaded.sha256, **loaded.card}
+    with replacing(target.with_suffix(".json")) as stream:
+        stream.write(json.dumps(card, indent=2, ensure_ascii=False).encode() + b"\n")
+    return str(loaded.sha256)
+
+
+def _device_name(device: torch.device) -> str:
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type}, {torch.get_num_threads()} threads"
+    )

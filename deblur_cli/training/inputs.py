@@ -1,0 +1,94 @@
+"""What a user points at (folders of photos, of clips, a dataset) → sources to draw from and sets to validate on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from deblur_cli.errors import DatasetError
+from deblur_cli.evaluation.datasets import find_pairs
+from deblur_cli.media import clips
+from deblur_cli.media.gather import gather_photos
+from deblur_cli.training.blur import BlurSettings
+from deblur_cli.training.data import ClipSource, PairSource, PhotoSource, Source, load_clips, load_photos
+from deblur_cli.training.validation import ValidationSet, Validator, paired_set, synthetic_set
+
+HELD_OUT = 20
+"""Every 20th photo, by sorted name, is validated on and never trained on."""
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """The files of a run."""
+
+    photos: tuple[Path, ...] = ()
+    clips: tuple[Path, ...] = ()
+    pairs: tuple[tuple[Path, Path], ...] = ()
+    """Blurred and sharp."""
+    validation: tuple[tuple[Path, Path], ...] = ()
+    """Blurred and sharp, never trained on."""
+
+
+def find_files(
+    *,
+    photos: Path | None = None,
+    clips_folder: Path | None = None,
+    data: Path | None = None,
+    validation: Path | None = None,
+) -> TrainingFiles:
+    """Look up what the folders hold. `data` and `validation` are datasets in one of GOPRO's layouts.
+
+    Raises:
+        DatasetError, UsageError: a folder is missing or holds nothing to train on.
+    """
+    if photos is None and clips_folder is None and data is None:
+        raise DatasetError("nothing to train on: give --data GOPRO_DIR, --photos DIR or --clips DIR")
+    found_photos = [file.path for file in gather_photos([str(photos)]).files] if photos else []
+    if photos and not found_photos:
+        raise DatasetError(f"there is no photo in {photos}")
+    return TrainingFiles(
+        photos=tuple(sorted(found_photos)),
+        clips=_clips_below(clips_folder) if clips_folder else (),
+        pairs=_pairs_of(data, "train") if data else (),
+        validation=_pairs_of(validation, "test") if validation else (),
+    )
+
+
+def load_sources(files: TrainingFiles, pair_size: int) -> list[Source]:
+    """Read what a run draws from into memory (pairs from disk stay there until they are drawn)."""
+    sources: list[Source] = []
+    fast, stills = load_clips(files.clips)
+    if fast:
+        sources.append(ClipSource(fast))
+    training = [file for number, file in enumerate(files.photos) if number % HELD_OUT]
+    if training or stills:
+        pictures = list(load_photos(training, pair_size).pictures) if training else []
+        sources.append(PhotoSource([*pictures, *stills]))
+    if files.pairs:
+        sources.append(PairSource(files.pairs))
+    return sources
+
+
+def load_validator(files: TrainingFiles, device: torch.device) -> Validator | None:
+    """The sets that a run is validated on, or None where there are none."""
+    sets: list[ValidationSet] = []
+    if files.photos:
+        sets.append(synthetic_set(load_photos(files.photos[::HELD_OUT], 256), BlurSettings()))
+    if files.validation:
+        sets.append(paired_set("pairs", files.validation))
+    return Validator(sets, device) if sets else None
+
+
+def _clips_below(folder: Path) -> tuple[Path, ...]:
+    if folder.is_file():
+        return (folder,)
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in clips.SUFFIXES)
+    if not found:
+        raise DatasetError(f"there is no video in {folder}")
+    return tuple(found)
+
+
+def _pairs_of(folder: Path, split: str) -> tuple[tuple[Path, Path], ...]:
+    return tuple((pair.blurred, pair.sharp) for pair in find_pairs(folder, split=split).pairs)

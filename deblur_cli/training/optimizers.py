@@ -1,0 +1,84 @@
+"""Optimisers of a recipe: AdamW, and Muon for the inner convolutions where the recipe asks for it.
+
+Muon (Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024) makes the momentum of a layer
+orthogonal, so that every direction of the layer learns alike. A k×k convolution counts as the matrix out × (in·k·k).
+Biases, and the first and last convolution, are left to AdamW, as its authors advise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from deblur_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from deblur_cli.training.recipe import Recipe
+
+# Coefficients of the quintic Newton-Schulz iteration that drives all singular values near 1 in five steps (ibid.).
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The matrix with its singular values drawn to about 1 (0.7 to 1.2), by Newton-Schulz iteration."""
+    a, b, c = _QUINTIC
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = wide / (wide.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+
+
+class Muon(Optimizer):
+    """Orthogonalised Nesterov momentum for weights of two and more dimensions.
+
+    The update is scaled to a root mean square of 0.2, about AdamW's (Liu et al., "Muon is scalable for LLM training",
+    2025), so that AdamW's learning rates serve.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 0.0
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "decay": decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                nesterov = torch.lerp(parameter.grad, state["momentum"], group["momentum"])
+                update = orthogonalise(nesterov.flatten(1)).view_as(parameter)
+                parameter.mul_(1 - group["lr"] * group["decay"])
+                parameter.add_(update, alpha=-0.2 * group["lr"] * max(nesterov.flatten(1).shape) ** 0.5)
+
+
+def make_optimizers(network: nn.Module, recipe: Recipe) -> list[Optimizer]:
+    """The optimisers that share a network's parameters; the trainer sets their learning rate.
+
+    Raises:
+        UsageError: the recipe names an optimiser that there is not.
+    """
+    if recipe.optimizer not in ("adamw", "muon"):
+        raise UsageError(f"no optimizer is called '{recipe.optimizer}'; there are adamw and muon")
+    inner = _inner_weights(network) if recipe.optimizer == "muon" else []
+    others = [parameter for parameter in network.parameters() if all(parameter is not one for one in inner)]
+    optimizers: list[Optimizer] = [AdamW(others, lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.weight_decay)]
+    if inner:
+        optimizers.append(Muon(inner, lr=recipe.rate, decay=recipe.weight_decay))
+    return optimizers
+
+
+def _inner_weights(network: nn.Module) -> list[nn.Parameter]:
+    """Weights of all convolutions but those that read or write the image (the first and last to be registered)."""
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+    return [module.weight for module in convolutions[1:-1] if module.groups == 1]

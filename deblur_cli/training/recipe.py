@@ -1,0 +1,185 @@
+"""A recipe: everything that decides a training run, in a frozen dataclass that a TOML file fills."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from deblur_cli.errors import UsageError
+from deblur_cli.training.blur import BlurSettings
+from deblur_cli.training.data import PoolSettings
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run: what is drawn, how large the crops are."""
+
+    until: float = 1.0
+    """Share of the run at which the stage ends; the last stage's is 1."""
+    crop: int = 128
+    """Side of the training crops in pixels, at most the pool's `size`."""
+    photos: float = 1.0
+    """Weight of sharp photos blurred on the fly."""
+    clips: float = 1.0
+    """Weight of averages of high-speed clips."""
+    pairs: float = 1.0
+    """Weight of pairs from disk (GOPRO)."""
+    blur: BlurSettings = field(default_factory=BlurSettings)
+    """What blur photos get."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each kind of source."""
+        return {"photos": self.photos, "clips": self.clips, "pairs": self.pairs}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run. Every field has a default but the network's name."""
+
+    model: str
+    """Name of the network in the registry."""
+    name: str = "unnamed"
+    """What the recipe is called; stands in checkpoints and cards."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the network, see `deblur models NAME`."""
+    source: str = ""
+    """Where the values come from: a paper, or measurements of ours."""
+    loss: str = "charbonnier"
+    """Content loss, see losses.py."""
+    steps: int = 100_000
+    """Optimiser steps of the whole run; the schedule ends there, or at `--max-time` if that comes first."""
+    batch: int = 8
+    """Crops a step, over all processes together."""
+    optimizer: str = "adamw"
+    """`adamw`, or `muon` for the inner convolutions and AdamW for the rest, see optimizers.py."""
+    rate: float = 3e-4
+    """Highest learning rate."""
+    final_rate: float = 1e-6
+    """Learning rate that the cosine ends at."""
+    warmup: int = 500
+    """Steps over which the learning rate rises from zero."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Adam's decay rates of the first and second moment."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    gradient_norm: float = 0.5
+    """Gradients are scaled down to this global norm; 0 leaves them as they are."""
+    ema: float = 0.999
+    """Decay of the moving average of the weights, which is what is validated and exported; 0 averages nothing."""
+    seed: int = 1
+    """Of weights, data and order."""
+    validate_every: int = 2000
+    """Steps between validations."""
+    save_every: int = 1000
+    """Steps between checkpoints."""
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    """How pairs are kept and reused."""
+    stages: tuple[Stage, ...] = (Stage(),)
+    """Stages in order."""
+
+    def __post_init__(self) -> None:
+        ends = [stage.until for stage in self.stages]
+        if not ends or ends != sorted(ends) or ends[-1] != 1.0:
+            raise UsageError(f"recipe '{self.name}': the stages' `until` must rise to 1, not {ends}")
+        largest = max(stage.crop for stage in self.stages)
+        if largest > self.pool.size:
+            raise UsageError(f"recipe '{self.name}': crops of {largest} pixels from pairs of {self.pool.size}")
+        if self.pool.pairs % self.pool.chunk:
+            raise UsageError(f"recipe '{self.name}': the pool's pairs must be a multiple of its chunk")
+
+    def stage_at(self, progress: float) -> Stage:
+        """The stage at a progress of 0 to 1."""
+        return next(stage for stage in self.stages if progress < stage.until or stage.until == 1.0)
+
+    def rate_at(self, step: int, progress: float) -> float:
+        """The learning rate: linear warm-up, then a cosine from `rate` to `final_rate` over the progress of 0 to 1."""
+        cosine = self.final_rate + (self.rate - self.final_rate) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        return cosine * min(1.0, (step + 1) / max(1, self.warmup))
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("deblur_cli.training") / "recipes"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """A shipped recipe by name, or one from a TOML file.
+
+    Raises:
+        UsageError: there is none of that name, or a field is unknown or of the wrong type.
+    """
+    path = Path(name_or_file)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise UsageError(f"there is no recipe file {path}")
+        text = path.read_text(encoding="utf-8")
+    elif name_or_file in shipped_recipes():
+        text = (resources.files("deblur_cli.training") / "recipes" / f"{name_or_file}.toml").read_text(encoding="utf-8")
+    else:
+        close = difflib.get_close_matches(name_or_file, shipped_recipes(), n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(shipped_recipes())}"
+        raise UsageError(f"no recipe is called '{name_or_file}'; {hint}")
+    try:
+        return recipe_from({"name": path.stem, **tomllib.loads(text)})
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{name_or_file}: not valid TOML: {error}") from error
+
+
+def recipe_from(table: Mapping[str, Any]) -> Recipe:
+    """A recipe from the table that a TOML file or a checkpoint holds.
+
+    Raises:
+        UsageError: a field is unknown or of the wrong type.
+    """
+    recipe: Recipe = _fill(Recipe, table, "recipe")
+    return recipe
+
+
+def recipe_table(recipe: Recipe) -> dict[str, Any]:
+    """The inverse of `recipe_from`: plain dictionaries, lists, numbers and strings."""
+    return dataclasses.asdict(recipe)
+
+
+def _fill(cls: Any, table: Mapping[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    for key in table:
+        if key not in hints:
+            close = difflib.get_close_matches(key, hints, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            raise UsageError(f"{where}: there is no field '{key}'{hint}")
+    required = [entry.name for entry in dataclasses.fields(cls) if _has_no_default(entry) and entry.name not in table]
+    if required:
+        raise UsageError(f"{where}: the field '{required[0]}' is missing")
+    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in table.items()})
+
+
+def _has_no_default(entry: dataclasses.Field[Any]) -> bool:
+    return entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return _fill(hint, value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        if arguments[-1] is not Ellipsis and len(arguments) != len(value):
+            raise UsageError(f"{where}: {len(arguments)} values are wanted, not {len(value)}")
+        return tuple(_convert(arguments[0], item, f"{where}[{number}]") for number, item in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        return dict(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and type(value) is hint:
+        return value
+    raise UsageError(f"{where}: {value!r} is not of the type {getattr(hint, '__name__', hint)}")

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from deblur_cli.evaluation.datasets import find_pairs
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(2):
+        coarse = np.random.default_rng(number).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"p{number}.png"), cv2.resize(coarse, (128, 96), interpolation=cv2.INTER_CUBIC))
+    return folder
+
+
+def test_photos_become_pairs_that_eval_finds(tmp_path: Path, photos: Path, run) -> None:
+    result = run(["synth", str(photos), "-o", str(tmp_path / "out"), "--count", "2", "--length", "4", "12", "--clean"])
+    assert result.code == 0, result.stderr
+    assert "4 pairs" in result.stdout
+    pairs = find_pairs(tmp_path / "out", split="train").pairs
+    assert len(pairs) == 4
+    for pair in pairs:
+        blurred, sharp = cv2.imread(str(pair.blurred)), cv2.imread(str(pair.sharp))
+        source = cv2.imread(str(photos / f"{pair.name[:2]}.png"))
+        assert np.array_equal(sharp, source)
+        assert blurred.shape == sharp.shape
+        assert np.abs(blurred.astype(int) - sharp).mean() > 1
+
+
+def test_the_seed_decides(tmp_path: Path, photos: Path, run) -> None:
+    names = [("a", "1"), ("b", "1"), ("c", "2")]
+    for name, seed in names:
+        assert run(["synth", str(photos), "-o", str(tmp_path / name), "--seed", seed]).code == 0
+    a, b, c = ((tmp_path / name / "train" / "photos" / "blur" / "p0_000.png").read_bytes() for name, _ in names)
+    assert a == b != c
+
+
+def test_a_fast_clip_is_averaged_and_a_slow_one_refused(tmp_path: Path, run) -> None:
+    for name, rate in (("fast", 240), ("slow", 25)):
+        writer = cv2.VideoWriter(str(tmp_path / f"{name}.avi"), cv2.VideoWriter.fourcc(*"MJPG"), rate, (64, 48))
+        for number in range(23):
+            writer.write(np.full((48, 64, 3), number * 8, np.uint8))
+        writer.release()
+    result = run(["synth", str(tmp_path / "fast.avi"), "-o", str(tmp_path / "out"), "--frames", "7"])
+    assert result.code == 0, result.stderr
+    assert "3 pairs" in result.stdout
+    assert "last 2 frames" in result.stderr
+    first = cv2.imread(str(tmp_path / "out" / "train" / "fast" / "blur" / "000000.png"))
+    assert abs(int(first.mean()) - 3 * 8) <= 1
+    refused = run(["synth", str(tmp_path / "slow.avi"), "-o", str(tmp_path / "out")])
+    assert refused.code == 2 and "too few to average" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nowhere"], "nowhere"),
+        ([".", "--frames", "8"], "odd"),
+        ([".", "--length", "9", "3"], "shorter"),
+    ],
+)
+def test_wrong_usage_is_one_line(tmp_path: Path, run, arguments: list[str], complaint: str) -> None:
+    result = run(["synth", *arguments, "-o", str(tmp_path / "out")])
+    assert result.code == 2
+    assert complaint in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,123 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from deblur_cli.commands.train import parse_duration
+from deblur_cli.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+model = "test-tiny"
+steps = {steps}
+batch = 4
+warmup = 2
+save_every = 5
+validate_every = {steps}
+[pool]
+pairs = 8
+size = 48
+chunk = 4
+reuse = 4
+[[stages]]
+crop = 32
+clips = 0.0
+blur.length = [2, 6]
+"""
+
+
+@pytest.fixture
+def material(tmp_path: Path) -> Path:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(3):
+        coarse = np.random.default_rng(number).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        cv2.imwrite(str(photos / f"{number}.png"), cv2.resize(coarse, (280, 280), interpolation=cv2.INTER_CUBIC))
+    (tmp_path / "tiny.toml").write_text(RECIPE.format(steps=12))
+    return tmp_path
+
+
+def test_train_then_export_then_use(material: Path, run) -> None:
+    folder = material / "run"
+    arguments = ["train", "--recipe", str(material / "tiny.toml"), "--photos", str(material / "photos")]
+    result = run([*arguments, "-o", str(folder), "--device", "cpu"])
+    assert result.code == 0, result.stderr
+    assert "12 steps" in result.stdout
+    assert "validation" in result.stderr
+    assert {file.name for file in folder.iterdir()} >= {"checkpoint.safetensors", "best.safetensors", "curves.csv"}
+
+    again = run([*arguments, "-o", str(folder)])
+    assert again.code == 2 and "--resume" in again.stderr
+    exported = run(["train", "-o", str(folder), "--export", str(material / "mine.safetensors")])
+    assert exported.code == 0, exported.stderr
+    card = json.loads((material / "mine.json").read_text())
+    assert card["model"] == "test-tiny" and card["steps"] == 12 and card["sha256"] in exported.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--recipe", "lite"], "nothing to train on"),
+        (["--photos", "nowhere", "--recipe", "lite"], "nowhere"),
+        (["--photos", "."], "which recipe"),
+        (["--recipe", "light", "--photos", "."], "did you mean lite"),
+        (["--recipe", "lite", "--photos", ".", "--max-time", "soon"], "not a time"),
+    ],
+)
+def test_wrong_usage_is_one_line(tmp_path: Path, run, arguments: list[str], complaint: str) -> None:
+    result = run(["train", "-o", str(tmp_path / "run"), *arguments])
+    assert result.code == 2
+    assert complaint in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_saves_and_resume_goes_on(material: Path, run) -> None:
+    recipe = material / "long.toml"
+    recipe.write_text(RECIPE.format(steps=100_000))
+    folder = material / "run"
+    arguments = ["train", "--recipe", str(recipe), "--photos", str(material / "photos"), "-o", str(folder)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deblur_cli", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 60
+    while not (folder / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130, complaint
+    assert "Traceback" not in complaint
+    done = json.loads(_facts(folder / "checkpoint.safetensors"))["progress"]["step"]
+    resumed = run([*arguments, "--resume", "--stop-at", str(done + 3)])
+    assert resumed.code == 0, resumed.stderr
+    assert f"{done + 3} steps" in resumed.stdout
+
+
+def _facts(checkpoint: Path) -> str:
+    from safetensors import safe_open
+
+    with safe_open(checkpoint, framework="np") as file:
+        return file.metadata()["deblur.checkpoint"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("1.5h", 5400), ("2 H", 7200)])
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1h", "0m", "1d", "h"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError, match="90s, 30m or 2h"):
+        parse_duration(text)

@@ -1,0 +1,44 @@
+import pytest
+import torch
+from torch import nn
+
+import models
+from deblur_cli.errors import UsageError
+from deblur_cli.training.optimizers import Muon, make_optimizers, orthogonalise
+from deblur_cli.training.recipe import Recipe
+
+
+@pytest.mark.parametrize("shape", [(16, 40), (40, 16), (24, 24)])
+def test_orthogonalise_keeps_directions_and_evens_out_strengths(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+    result = orthogonalise(matrix, steps=8)
+    strengths = torch.linalg.svdvals(result)
+    assert strengths.min() > 0.6 and strengths.max() < 1.3
+    # The same singular vectors: U^T R V is nearly diagonal.
+    inside = u.T @ result @ vh.T
+    assert (inside - torch.diag(inside.diagonal())).abs().max() < 0.02
+
+
+def test_a_step_has_the_root_mean_square_of_adamw() -> None:
+    weight = nn.Parameter(torch.zeros(32, 16, 3, 3))
+    weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    Muon([weight], lr=0.01).step()
+    assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.2 * 0.01, rel=0.2)
+
+
+def test_muon_takes_the_inner_convolutions_and_adamw_the_rest() -> None:
+    network = models.create_model("lite")
+    adamw, muon = make_optimizers(network, Recipe(model="lite", optimizer="muon"))
+    inner = {id(p) for group in muon.param_groups for p in group["params"]}
+    outer = {id(p) for group in adamw.param_groups for p in group["params"]}
+    assert inner.isdisjoint(outer)
+    assert inner | outer == {id(p) for p in network.parameters()}
+    assert id(network.head.weight) in outer and id(network.tail.weight) in outer
+    assert all(p.ndim == 4 for group in muon.param_groups for p in group["params"])
+    assert len(make_optimizers(network, Recipe(model="lite"))) == 1
+
+
+def test_an_unknown_optimizer_is_refused() -> None:
+    with pytest.raises(UsageError, match="adamw and muon"):
+        make_optimizers(models.create_model("test-tiny"), Recipe(model="test-tiny", optimizer="sgd"))

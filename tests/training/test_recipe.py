@@ -1,0 +1,97 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deblur_cli.errors import UsageError
+from deblur_cli.training.blur import BlurSettings
+from deblur_cli.training.data import PoolSettings
+from deblur_cli.training.recipe import Recipe, Stage, load_recipe, recipe_from, recipe_table, shipped_recipes
+
+STAGED = Recipe(
+    model="test-tiny",
+    options={"width": 4},
+    stages=(Stage(until=0.25, clips=0.0, blur=BlurSettings(length=(3, 16))), Stage(crop=96)),
+    pool=PoolSettings(pairs=32, chunk=8),
+)
+
+
+def test_every_shipped_recipe_loads_and_names_a_network() -> None:
+    import models
+
+    assert "lite" in shipped_recipes()
+    for name in shipped_recipes():
+        recipe = load_recipe(name)
+        models.create_model(recipe.model, **recipe.options)
+
+
+def test_a_recipe_survives_its_table() -> None:
+    assert recipe_from(recipe_table(STAGED)) == STAGED
+
+
+def test_every_field_is_documented() -> None:
+    source = Path(__file__).parents[2] / "deblur_cli" / "training"
+    for cls, file in (
+        (Recipe, "recipe.py"),
+        (Stage, "recipe.py"),
+        (BlurSettings, "blur.py"),
+        (PoolSettings, "data.py"),
+    ):
+        text = (source / file).read_text(encoding="utf-8")
+        for field in dataclasses.fields(cls):
+            line = next(line for line in text.splitlines() if line.startswith(f"    {field.name}: "))
+            after = text.split(line, 1)[1].lstrip("\n").splitlines()[0]
+            assert after.strip().startswith('"""'), f"{cls.__name__}.{field.name} has no sentence under it"
+
+
+@pytest.mark.parametrize(
+    ("toml", "complaint"),
+    [
+        ("modle = 'lite'", "did you mean 'model'"),
+        ("steps = 10", "'model' is missing"),
+        ("model = 'lite'\nsteps = 'many'", "recipe.steps: 'many' is not of the type int"),
+        ("model = 'lite'\nbetas = [0.9]", "2 values are wanted"),
+        ("model = 'lite'\n[[stages]]\nuntil = 0.5", "must rise to 1"),
+        ("model = 'lite'\n[[stages]]\ncrop = 4000", "crops of 4000 pixels"),
+        ("model = 'lite'\n[pool]\npairs = 10", "multiple of its chunk"),
+        ("model = 'lite'\n[[stages]]\nblur.lenght = [1, 2]", "did you mean 'length'"),
+        ("model =", "not valid TOML"),
+    ],
+)
+def test_a_wrong_recipe_is_one_clear_line(tmp_path: Path, toml: str, complaint: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(toml)
+    with pytest.raises(UsageError, match=complaint) as caught:
+        load_recipe(str(file))
+    assert "\n" not in str(caught.value).strip()
+
+
+def test_unknown_recipes_suggest_close_ones() -> None:
+    with pytest.raises(UsageError, match="did you mean lite"):
+        load_recipe("lit")
+    with pytest.raises(UsageError, match="no recipe file"):
+        load_recipe("missing.toml")
+
+
+def test_stages_follow_progress() -> None:
+    assert STAGED.stage_at(0.0).crop == 128
+    assert STAGED.stage_at(0.2499).crop == 128
+    assert STAGED.stage_at(0.25).crop == 96
+    assert STAGED.stage_at(1.0).crop == 96
+
+
+@given(step=st.integers(0, 10**6), progress=st.floats(0, 1))
+def test_the_rate_stays_between_zero_and_its_highest(step: int, progress: float) -> None:
+    rate = STAGED.rate_at(step, progress)
+    assert 0 < rate <= STAGED.rate
+    if step >= STAGED.warmup:
+        assert rate >= STAGED.final_rate
+
+
+def test_the_rate_warms_up_and_then_falls() -> None:
+    assert STAGED.rate_at(0, 0.0) == pytest.approx(STAGED.rate / STAGED.warmup)
+    assert STAGED.rate_at(STAGED.warmup, 0.0) == STAGED.rate
+    assert STAGED.rate_at(10**6, 0.5) == pytest.approx((STAGED.rate + STAGED.final_rate) / 2)
+    assert STAGED.rate_at(10**6, 1.0) == pytest.approx(STAGED.final_rate)
