@@ -1,4 +1,4 @@
-"""Frames of a video as training material: 8-bit RGB pictures, in order. What a restored video needs is another room's."""
+"""Frames of a video as training material: 8-bit RGB pictures, in order."""
 
 from __future__ import annotations
 

@@ -1,0 +1,59 @@
+"""Files that are whole or not there: a temporary beside the target, synchronised to the disk, then renamed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+_END = ".part"
+
+
+def temporary_name(target: Path) -> Path:
+    """A new name beside `target` for what is being written: `.NAME.xxxxxxxx.part`, recognised by `is_temporary`."""
+    # A name may have 255 bytes on most file systems, and ours adds 15 to the target's.
+    name = target.name
+    while len(os.fsencode(name)) > 255 - 15:
+        name = name[1:]
+    return target.with_name(f".{name}.{secrets.token_hex(4)}{_END}")
+
+
+def is_temporary(path: Path, target: Path | None = None) -> bool:
+    """Whether `path` is a temporary of ours that a killed run left behind; with `target`, one of that target's."""
+    stem, _, token = path.name.removesuffix(_END).rpartition(".")
+    ours = (
+        path.name.startswith(".")
+        and path.name.endswith(_END)
+        and len(stem) > 1
+        and len(token) == 8
+        and all(digit in "0123456789abcdef" for digit in token)
+    )
+    if target is None or not ours:
+        return ours
+    return path.parent == target.parent and target.name.endswith(stem[1:])
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[BinaryIO]:
+    """A binary stream whose content becomes `target` in one step when the block ends without an error.
+
+    The stream goes to a temporary beside the target, which is synchronised to the disk and renamed over the target.
+    On any error, an interruption among them, the temporary is removed and the target is as it was. Permissions
+    follow the umask. The folder must exist.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    temporary = temporary_name(target)
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

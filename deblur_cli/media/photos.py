@@ -1,0 +1,233 @@
+"""Photo files: read one into a `Photo`, write a `Photo` as one; whole or not at all, and never in silence.
+
+The format is told by the content, not by the name. Each has a module beside this one; here is what all of them share:
+the errors, the orientation, the fit of what the pixels have to what a format holds, and the atomic write.
+
+Importing this module is cheap; NumPy and the codecs are loaded when a file is read or written.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from deblur_cli.errors import PhotoError
+from deblur_cli.media.files import is_temporary, replacing, temporary_name
+from deblur_cli.media.formats import SUFFIXES, WRITABLE, describe, identify
+from deblur_cli.media.photo import Photo
+
+__all__ = ["SUFFIXES", "WRITABLE", "Photo", "is_temporary", "read", "temporary_name", "write"]
+
+_log = logging.getLogger(__name__)
+
+# What codecs raise for a damaged file; Pillow's parsers stumble in nearly every way. The cause is always chained.
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+Reader = Callable[[bytes], Photo]
+Writer = Callable[[Photo, "int | None", "list[str]"], bytes]
+
+
+def _reader(format: str) -> Reader:  # noqa: A002
+    from deblur_cli.media import avif, heif, jpeg, png, simple, tiff, webp
+
+    return {
+        "JPEG": jpeg.read,
+        "PNG": png.read,
+        "WEBP": webp.read,
+        "TIFF": tiff.read,
+        "AVIF": avif.read,
+        "HEIF": heif.read,
+        "BMP": simple.read_bmp,
+        "PPM": simple.read_ppm,
+        "GIF": simple.read_gif,
+    }[format]
+
+
+def _writer(format: str) -> Writer:  # noqa: A002
+    from deblur_cli.media import avif, heif, jpeg, png, simple, tiff, webp
+
+    return {
+        "JPEG": jpeg.write,
+        "PNG": png.write,
+        "WEBP": webp.write,
+        "TIFF": tiff.write,
+        "AVIF": avif.write,
+        "HEIF": heif.write,
+        "BMP": simple.write_bmp,
+        "PPM": simple.write_ppm,
+    }[format]
+
+
+def _one_line(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return words if len(words) <= 120 else words[:119] + "…"
+
+
+def _content(source: Path | BinaryIO) -> tuple[str, bytes]:
+    """The name to be used in messages, and the bytes."""
+    if not isinstance(source, Path):
+        return "standard input" if getattr(source, "name", 0) in (0, "<stdin>") else str(source.name), source.read()
+    try:
+        return str(source), source.read_bytes()
+    except FileNotFoundError as error:
+        raise PhotoError(f"{source}: no such file") from error
+    except IsADirectoryError as error:
+        raise PhotoError(f"{source}: a folder, not a photo") from error
+    except OSError as error:
+        raise PhotoError(f"{source}: cannot be read ({error.strerror or error})") from error
+
+
+def read(source: Path | BinaryIO) -> Photo:
+    """Read a photo: pixels upright and at the file's own depth, alpha apart, and everything that must survive.
+
+    JPEG, PNG, WebP, TIFF, AVIF, HEIC, BMP, the PPM family, and GIF of one frame; what it is, the content says. CMYK and
+    Lab become sRGB, palettes true colour, fewer than 8 bits 8. A file of several photos (MPO, HEIC burst) gives its
+    first, with a warning.
+
+    Args:
+        source: a file, or an open binary stream, which is read to its end.
+
+    Raises:
+        PhotoError: no photo of a kind that can be read without loss, in one line that names the file: empty, truncated,
+            corrupt, animated, of several pages, larger than `pixels.MAX_PIXELS`, of an unknown format, of samples that
+            cannot be kept (10-bit AVIF, 12-bit JPEG, float outside [0, 1]).
+    """
+    name, data = _content(source)
+    if not data:
+        raise PhotoError(f"{name}: an empty file")
+    format = identify(data[:64])  # noqa: A001
+    if format is None:
+        raise PhotoError(f"{name}: {describe(data[:64])}, not a photo that can be read ({', '.join(WRITABLE)}, GIF)")
+    try:
+        photo = _upright(_reader(format)(data))
+    except PhotoError as error:
+        raise PhotoError(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise PhotoError(f"{name}: not enough memory to decode it") from error
+    except _DAMAGE as error:
+        _log.info("%s", name, exc_info=True)
+        raise PhotoError(f"{name}: truncated or corrupt {format} ({_one_line(error)})") from error
+    return photo
+
+
+def _upright(photo: Photo) -> Photo:
+    """The photo with its orientation applied to the pixels and set to 1 in EXIF and XMP, without its old thumbnail."""
+    from deblur_cli.media import exif
+    from deblur_cli.media.pixels import turn
+
+    orientation = exif.orientation(photo.exif) or exif.xmp_orientation(photo.xmp) or 1
+    turned = orientation > 4
+    return replace(
+        photo,
+        pixels=turn(photo.pixels, orientation),
+        alpha=None if photo.alpha is None else turn(photo.alpha, orientation),
+        exif=exif.upright(photo.exif, turned=turned),
+        xmp=exif.xmp_upright(photo.xmp),
+        dpi=(photo.dpi[1], photo.dpi[0]) if photo.dpi and turned else photo.dpi,
+    )
+
+
+def _fit(photo: Photo, format: str, notes: list[str]) -> Photo:  # noqa: A002
+    """The photo as `format` can hold it: depth, alpha, colours; each thing that is lost is a line in `notes`."""
+    from deblur_cli.media import colour
+    from deblur_cli.media.pixels import on_white, to_depth
+
+    holds = WRITABLE[format]
+    pixels, alpha, icc = photo.pixels, photo.alpha, photo.icc
+    depth = pixels.dtype.name if pixels.dtype.name in holds.depths else holds.depths[-1]
+    if depth != pixels.dtype.name:
+        was = "32-bit float" if pixels.dtype.name == "float32" else f"{max(photo.depth, 16)} bits a channel"
+        notes.append(
+            f"{was} rounded to {depth.removeprefix('uint')} bits a channel, the most that is written as {format}"
+        )
+    pixels = to_depth(pixels, depth)
+    alpha = None if alpha is None else to_depth(alpha, depth)
+    keeps_inks = photo.cmyk and format in ("JPEG", "TIFF") and depth == "uint8" and pixels.ndim == 3 and alpha is None
+    if photo.cmyk and not keeps_inks:
+        notes.append(f"CMYK became sRGB: {format} is written without it")
+    if alpha is not None and not holds.alpha:
+        if alpha.min() < (1 if depth == "float32" else (1 << 8 * alpha.dtype.itemsize) - 1):
+            notes.append(f"{format} holds no transparency: laid over white")
+            pixels = on_white(pixels, alpha)
+        alpha = None
+    space = colour.profile_space(icc)
+    if (space == "CMYK" and not keeps_inks) or (space == "GRAY" and (pixels.ndim == 3 or format == "WEBP")):
+        if space == "GRAY":
+            notes.append("the grey ICC profile does not fit colour pixels and is not kept")
+        icc = b""
+    lost = [word for word, value in (("EXIF", photo.exif), ("ICC profile", icc), ("XMP", photo.xmp)) if value]
+    if lost and not holds.metadata:
+        notes.append(f"{format} holds no {', '.join(lost)}: not kept")
+    return replace(photo, pixels=pixels, alpha=alpha, icc=icc, cmyk=keeps_inks)
+
+
+def write(
+    photo: Photo,
+    target: Path | BinaryIO,
+    *,
+    format: str | None = None,  # noqa: A002
+    quality: int | None = None,
+) -> list[str]:
+    """Write a photo with everything that was kept from its source.
+
+    A file appears whole under its name or not at all: it is written beside `target`, synchronised and renamed.
+    Permissions follow the umask; an existing target is replaced.
+
+    Args:
+        photo: what to write.
+        target: a file, or a binary stream.
+        format: a name of `WRITABLE`; by default what the target's suffix says, for a stream the photo's own format.
+        quality: 0 to 100 for JPEG, WebP, AVIF and HEIC; by default as the source was encoded (the same quantisation
+            tables for a JPEG, lossless for a lossless WebP), else 95, 95, 90 and 90. Lossless formats ignore it.
+
+    Returns:
+        What could not be kept, a sentence each.
+
+    Raises:
+        PhotoError: the format is unknown or not written, cannot hold this photo, or the file cannot be written.
+    """
+    name = str(target) if isinstance(target, Path) else "standard output"
+    if format is None:
+        format = SUFFIXES.get(target.suffix.lower()) if isinstance(target, Path) else photo.format  # noqa: A001
+    if format not in WRITABLE:
+        raise PhotoError(
+            f"{name}: {format or 'its suffix'} is not a format that can be written ({', '.join(WRITABLE)})"
+        )
+    if quality is not None and not 0 <= quality <= 100:
+        raise PhotoError(f"{name}: quality {quality} is not between 0 and 100")
+    notes: list[str] = []
+    try:
+        encoded = _writer(format)(_fit(photo, format, notes), quality, notes)
+    except PhotoError as error:
+        raise PhotoError(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise PhotoError(f"{name}: not enough memory to encode it") from error
+    except (OSError, ValueError, RuntimeError, OverflowError, struct.error) as error:
+        raise PhotoError(f"{name}: cannot be written as {format} ({_one_line(error)})") from error
+    if not isinstance(target, Path):
+        target.write(encoded)
+        return notes
+    try:
+        with replacing(target) as stream:
+            stream.write(encoded)
+    except OSError as error:
+        raise PhotoError(f"{name}: cannot be written ({error.strerror or error})") from error
+    return notes

@@ -1,0 +1,169 @@
+"""PNG: Pillow validates and decodes 8 bits, opencv decodes 16 and encodes; the chunks between are put in here.
+
+Chunks after the PNG specification, third edition (W3C 2025).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from deblur_cli.media import exif
+from deblur_cli.media.photo import Photo, PngFacts
+from deblur_cli.media.pixels import (
+    check_size,
+    decode_deep,
+    encode_with_opencv,
+    joined,
+    open_image,
+    refuse_animation,
+    unpack,
+)
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEADER_END = 33
+_XMP_KEYWORD = b"XML:com.adobe.xmp"
+# What holds for the picture at any depth and colour type. Resolution, ICC, EXIF and XMP travel apart.
+_KEPT = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"tEXt", b"zTXt", b"iTXt")
+_CARRIED = (_XMP_KEYWORD.lower(), b"raw profile type exif", b"raw profile type app1", b"raw profile type xmp")
+_INCH = 0.0254
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = len(_SIGNATURE)
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def _chunk(kind: bytes, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(payload, zlib.crc32(kind)))
+
+
+def _keyword(payload: bytes) -> bytes:
+    return payload.split(b"\x00", 1)[0]
+
+
+def _kept(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    kept = []
+    for kind, payload in _chunks(data):
+        word = _keyword(payload) if kind in (b"tEXt", b"zTXt", b"iTXt") else b""
+        if kind in _KEPT and not word.lower().startswith(_CARRIED):
+            kept.append((kind, payload))
+        elif kind == b"pHYs" and payload[8:9] == b"\x00":
+            # A ratio of the sides of a pixel and no resolution; nothing else would carry it.
+            kept.append((kind, payload))
+    return tuple(kept)
+
+
+def _raw_profile(text: object) -> bytes:
+    """The EXIF block in a text chunk as ImageMagick writes it: name, length, then lines of hexadecimal digits."""
+    try:
+        return bytes.fromhex("".join(str(text).split("\n")[3:]))
+    except ValueError:
+        return b""
+
+
+def _decode_16_bits(data: bytes, colour_type: int) -> tuple[np.ndarray, np.ndarray | None]:
+    clear: tuple[int, ...] = ()
+    # Only what makes the pixels: a damaged profile or text must not trouble the second decoder; transparency is ours.
+    bare = [_SIGNATURE]
+    for kind, payload in _chunks(data):
+        if kind in (b"IHDR", b"IDAT", b"IEND"):
+            bare.append(_chunk(kind, payload))
+        elif kind == b"tRNS" and colour_type in (0, 2):
+            clear = struct.unpack(f">{len(payload) // 2}H", payload[: len(payload) // 2 * 2])
+    array = decode_deep(b"".join(bare))
+    if array.dtype != np.uint16:
+        raise ValueError("16 bits a channel were read as fewer")
+    alpha: np.ndarray | None = None
+    if colour_type in (4, 6):
+        alpha = np.ascontiguousarray(array[:, :, 3])
+        array = np.ascontiguousarray(array[:, :, 0] if colour_type == 4 else array[:, :, :3])
+    elif len(clear) == (1 if array.ndim == 2 else 3):
+        hit = array == np.array(clear, np.uint16) if array.ndim == 3 else (array == clear[0])[:, :, None]
+        alpha = np.where(hit.all(axis=2), np.uint16(0), np.uint16(65535))
+    return array, alpha
+
+
+def read(data: bytes) -> Photo:
+    """Read a PNG of any depth and colour type; 16 bits stay 16, palettes and fewer bits become 8. Not yet upright.
+
+    Raises:
+        PhotoError: an animation, or too large.
+        Exception: Pillow's or opencv's, for a truncated or corrupt file.
+    """
+    if data[12:16] != b"IHDR" or len(data) < _HEADER_END:
+        raise ValueError("no header chunk")
+    width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26])
+    check_size(width, height, len(data))
+    image = open_image(data, "PNG")
+    refuse_animation(image)
+    notes: list[str] = []
+    if depth == 16:
+        # Pillow keeps 8 of the 16 bits, but it alone says when a file is truncated.
+        image.load()
+    else:
+        pixels, alpha = unpack(image)
+    info = dict(image.info)
+    image.close()
+    if depth == 16:
+        pixels, alpha = _decode_16_bits(data, colour_type)
+    raw = info.get("exif") or _raw_profile(info.get("Raw profile type exif", ""))
+    block = exif.normalised(raw)
+    if raw and not block:
+        notes.append("its EXIF is damaged and is not kept")
+    xmp = info.get("xmp") or b""
+    return Photo(
+        pixels,
+        "PNG",
+        alpha,
+        exif=block,
+        icc=info.get("icc_profile") or b"",
+        xmp=xmp if isinstance(xmp, bytes) else str(xmp).encode(),
+        dpi=info.get("dpi"),
+        depth=depth,
+        facts=PngFacts(_kept(data)),
+        warnings=notes,
+    )
+
+
+def _encode_grey_alpha(array: np.ndarray) -> bytes:
+    """H×W×2 as a PNG of grey with alpha, which opencv does not write: each row minus the one above, then deflate."""
+    height, width = array.shape[:2]
+    depth = 8 * array.dtype.itemsize
+    rows = np.frombuffer(array.astype(array.dtype.newbyteorder(">")).tobytes(), np.uint8).reshape(height, -1)
+    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
+    filtered[:, 0] = 2
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    header = struct.pack(">IIBBBBB", width, height, depth, 4, 0, 0, 0)
+    body = zlib.compress(filtered.tobytes(), 6)
+    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
+
+
+def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
+    """A PNG of `photo` (uint8 or uint16); lossless, so `quality` changes nothing."""
+    array = joined(photo.pixels, photo.alpha)
+    if array.ndim == 3 and array.shape[2] == 2:
+        encoded = _encode_grey_alpha(array)
+    else:
+        encoded = encode_with_opencv(".png", array)
+    chunks = []
+    kept = photo.facts.chunks if isinstance(photo.facts, PngFacts) else ()
+    if photo.icc:
+        chunks.append(_chunk(b"iCCP", b"ICC Profile\x00\x00" + zlib.compress(photo.icc)))
+    # A file has an embedded profile or says that it is sRGB, not both.
+    chunks += [_chunk(kind, payload) for kind, payload in kept if not (photo.icc and kind == b"sRGB")]
+    if photo.dpi:
+        across, down = (min(0xFFFFFFFF, max(1, round(dots / _INCH))) for dots in photo.dpi)
+        chunks.append(_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
+    if photo.exif:
+        chunks.append(_chunk(b"eXIf", photo.exif))
+    if photo.xmp:
+        chunks.append(_chunk(b"iTXt", _XMP_KEYWORD + bytes(5) + photo.xmp))
+    return b"".join([encoded[:_HEADER_END], *chunks, encoded[_HEADER_END:]])

@@ -1,0 +1,92 @@
+"""The formats without metadata: BMP, GIF (read only), and the PPM family, whose 16 bits are read and written here."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+import numpy as np
+
+from deblur_cli.errors import PhotoError
+from deblur_cli.media.photo import Photo
+from deblur_cli.media.pixels import check_size, encode_with_opencv, joined, open_image, refuse_animation, unpack
+
+_INCH = 0.0254
+_BMP_RESOLUTION = 38
+# Magic (text or binary, grey or colour), width, height, greatest value, comments between; a white space, the samples.
+_PPM_HEADER = re.compile(rb"P([2356])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
+
+
+def read_bmp(data: bytes) -> Photo:
+    """Read a BMP; an alpha channel where its header declares one.
+
+    Raises:
+        Exception: Pillow's, for a truncated or corrupt file.
+    """
+    image = open_image(data, "BMP")
+    pixels, alpha = unpack(image)
+    dpi = image.info.get("dpi")
+    return Photo(pixels, "BMP", alpha, dpi=dpi if dpi and dpi[0] > 0 and dpi[1] > 0 else None)
+
+
+def write_bmp(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
+    """A BMP of `photo` (uint8), 8, 24 or 32 bits; `quality` changes nothing."""
+    pixels = photo.pixels
+    if photo.alpha is not None and pixels.ndim == 2:
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    encoded = encode_with_opencv(".bmp", joined(pixels, photo.alpha))
+    if not photo.dpi:
+        return encoded
+    resolution = struct.pack("<ii", *(min(0x7FFFFFFF, max(1, round(dots / _INCH))) for dots in photo.dpi))
+    return encoded[:_BMP_RESOLUTION] + resolution + encoded[_BMP_RESOLUTION + 8 :]
+
+
+def read_gif(data: bytes) -> Photo:
+    """Read a GIF of a single frame.
+
+    Raises:
+        PhotoError: an animation.
+        Exception: Pillow's, for a truncated or corrupt file.
+    """
+    image = open_image(data, "GIF")
+    refuse_animation(image)
+    pixels, alpha = unpack(image)
+    return Photo(pixels, "GIF", alpha)
+
+
+def read_ppm(data: bytes) -> Photo:
+    """Read a PPM, PGM or PBM; 16 bits stay 16, scaled to the full range where the file's greatest value is less.
+
+    Raises:
+        PhotoError: truncated, or too large.
+        Exception: Pillow's, for a corrupt file.
+    """
+    header = _PPM_HEADER.match(data)
+    if header is None or int(header[4]) <= 255:
+        pixels, alpha = unpack(open_image(data, "PPM"))
+        return Photo(pixels, "PPM", alpha)
+    if header[1] in b"23":
+        raise PhotoError("a PPM of more than 8 bits written as text; convert it to PNG or binary PPM")
+    width, height, top = (int(header[index]) for index in (2, 3, 4))
+    channels = 3 if header[1] == b"6" else 1
+    if top > 65535:
+        raise PhotoError(f"corrupt PPM: {top} as the greatest value, where 65535 is the limit")
+    check_size(width, height, len(data))
+    count = width * height * channels
+    if len(data) - header.end() < 2 * count:
+        raise PhotoError("truncated PPM: fewer samples than its header declares")
+    samples = np.frombuffer(data, ">u2", count, header.end()).astype(np.uint16)
+    if top < 65535:
+        samples = ((np.minimum(samples, top).astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
+    pixels = samples.reshape((height, width, 3) if channels == 3 else (height, width))
+    return Photo(pixels, "PPM", depth=16)
+
+
+def write_ppm(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
+    """A binary PPM or PGM of `photo` (uint8 or uint16); `quality` changes nothing."""
+    height, width = photo.pixels.shape[:2]
+    magic, top = ("P5" if photo.pixels.ndim == 2 else "P6"), np.iinfo(photo.pixels.dtype).max
+    return (
+        f"{magic}\n{width} {height}\n{top}\n".encode()
+        + photo.pixels.astype(photo.pixels.dtype.newbyteorder(">")).tobytes()
+    )

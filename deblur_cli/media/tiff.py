@@ -1,0 +1,249 @@
+"""TIFF: tifffile reads tags and deep pixels, Pillow the 8-bit kinds, opencv deep pixels in other compressions.
+
+Tifffile writes the pixels; the first directory is then written anew at the file's end with everything kept from the
+source, the EXIF and GPS directories among it, which tifffile cannot write. Tags after TIFF 6.0 (Adobe 1992).
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import struct
+from typing import Any
+
+import numpy as np
+
+from deblur_cli.errors import PhotoError
+from deblur_cli.media import colour, exif
+from deblur_cli.media.photo import Photo, TiffFacts
+from deblur_cli.media.pixels import check_size, decode_deep, joined, open_image, turn, unpack, unpremultiplied
+
+_XMP, _ICC, _LAYERS, _DNG, _CHILDREN = 700, 34675, 37724, 50706, 330
+# How the pixels are stored: true of the source's pixels and not of ours.
+_STRUCTURE = frozenset(
+    (
+        *(*range(254, 260), 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, *range(288, 294), 297, 301),
+        *(317, *range(320, 326), 330, 332, 333, 334, *range(336, 344), 347, *range(512, 522), *range(529, 533)),
+        *(559, 33421, 33422, _XMP, _ICC, _LAYERS),
+    )
+)
+# What belongs in an EXIF block wherever it travels; the rest stays with TIFF (IPTC, Photoshop, GeoTIFF and others).
+_EXIF_TAGS = frozenset(
+    (
+        *(269, 270, 271, 272, exif.ORIENTATION, 282, 283, 285, 296, 305, 306, 315, 316, 318, 319),
+        *(18246, 18249, 33432, exif.EXIF_DIRECTORY, exif.GPS_DIRECTORY, *range(40091, 40096)),
+    )
+)
+# What tifffile undoes by itself: none, deflate (two numbers), PackBits, LZMA; with no or integer prediction.
+_OWN_COMPRESSIONS = (1, 8, 32946, 32773, 34925)
+_LONGEST_CLASSIC = (1 << 32) - (1 << 25)
+
+
+@functools.cache
+def _library() -> Any:
+    import tifffile
+
+    # A damaged tag is reported through logging; what matters of it is said in our own error.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
+    return tifffile
+
+
+def _refuse_pages(pages: Any) -> list[str]:
+    """Raise PhotoError for more than one page; pages that are reductions of the first are only mentioned."""
+    count = len(pages)
+    if count == 1:
+        return []
+    for index in range(1, count):
+        page = pages.get(index)
+        if not (page.subfiletype & 0b101):
+            raise PhotoError(f"a TIFF of {count} pages; this takes single photos only, split it first")
+    return ["the smaller copies or masks in the file are not kept"]
+
+
+def _refuse_raw(page: Any) -> None:
+    if _DNG in page.tags or int(page.photometric) in (32803, 34892):
+        raise PhotoError("a camera's raw file; develop it to TIFF or JPEG first")
+    if page.subfiletype & 1 and _CHILDREN in page.tags:
+        raise PhotoError("a raw file or pyramid whose first picture is a thumbnail; export the full picture first")
+
+
+def _refuse_damage(page: Any, length: int) -> None:
+    """Raise PhotoError where strips or tiles are missing or lie behind the file's end."""
+    offsets, counts = page.dataoffsets, page.databytecounts
+    if not offsets or len(offsets) != len(counts) or not any(counts):
+        raise PhotoError("truncated or corrupt TIFF (its table of strips is damaged)")
+    if any(offset + count > length for offset, count in zip(offsets, counts, strict=True)):
+        raise PhotoError("truncated TIFF: pixels lie behind the end of the file")
+
+
+def _bits(page: Any) -> int:
+    bits = page.bitspersample
+    if not isinstance(bits, int):
+        if len(set(bits)) != 1:
+            raise PhotoError(f"a TIFF of mixed depths {tuple(bits)}; convert it to 8 or 16 bits")
+        bits = bits[0]
+    return int(bits)
+
+
+def _read_deep(page: Any, data: bytes, bits: int, notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pixels and alpha of a page with 16-bit or float samples, as uint16 or float32, in the file's orientation."""
+    kind = int(page.sampleformat)
+    photometric = int(page.photometric)
+    if not ((kind == 1 and bits == 16) or (kind == 3 and bits in (16, 32, 64))):
+        name = {1: "unsigned", 2: "signed", 3: "float"}.get(kind, "unknown")
+        raise PhotoError(f"a TIFF of {bits}-bit {name} samples; convert it to 8 or 16 bits or 32-bit float")
+    if photometric not in (0, 1, 2):
+        name = getattr(page.photometric, "name", str(photometric))
+        raise PhotoError(f"a TIFF of {bits}-bit {name} colours; convert it to RGB or to 8 bits")
+    if int(page.compression) in _OWN_COMPRESSIONS and int(page.predictor) in (1, 2):
+        array = page.asarray()
+        if page.axes.startswith("S"):
+            array = np.moveaxis(array, 0, -1)
+    elif int(page.planarconfig) == 1:
+        array = decode_deep(data)
+    else:
+        raise PhotoError("a TIFF of separate planes in a compression that cannot be read here; save it with deflate")
+    array = array.reshape(page.imagelength, page.imagewidth, -1)
+    if array.shape[2] != page.samplesperpixel or array.dtype.itemsize * 8 != bits:
+        raise PhotoError("a kind of deep TIFF that cannot be read whole here; save it with deflate or uncompressed")
+    if kind == 3:
+        array = _checked_floats(array, notes)
+    base = 3 if photometric == 2 else 1
+    pixels = np.ascontiguousarray(array[:, :, :base] if base == 3 else array[:, :, 0])
+    if photometric == 0:
+        pixels = np.float32(1) - pixels if kind == 3 else np.uint16(65535) - pixels
+    if array.shape[2] <= base:
+        return pixels, None
+    if array.shape[2] > base + 1:
+        notes.append(f"{array.shape[2] - base - 1} further channels beside the alpha channel are not kept")
+    alpha = np.ascontiguousarray(array[:, :, base])
+    if tuple(page.extrasamples)[:1] == (1,):
+        pixels = unpremultiplied(pixels, alpha)
+    return pixels, alpha
+
+
+def _checked_floats(array: np.ndarray, notes: list[str]) -> np.ndarray:
+    least, most = float(array.min()), float(array.max())
+    if not (least >= 0.0 and most <= 1.0):
+        raise PhotoError(f"float pixels from {least:g} to {most:g}, where [0, 1] is expected; scale them first")
+    if array.dtype == np.float64:
+        notes.append("64-bit floats are rounded to 32 bits")
+    return array.astype(np.float32)
+
+
+def _tags(data: bytes) -> tuple[str, exif.Directory, exif.Directory, bytes, bytes]:
+    """Byte order, tags for EXIF, tags for TIFF alone, ICC and XMP. BigTIFF, which has other entries, gives none."""
+    if exif.byte_order(data) is None:
+        return "<", {}, {}, b"", b""
+    order, directory = exif.parse(data)
+    single = {tag: item for tag, item in directory.items() if isinstance(item, exif.Entry)}
+    icc = single[_ICC].value if _ICC in single else b""
+    xmp = single[_XMP].value if _XMP in single else b""
+    block = {tag: item for tag, item in directory.items() if tag in _EXIF_TAGS}
+    rest: exif.Directory = {
+        tag: item for tag, item in directory.items() if tag not in _EXIF_TAGS and tag not in _STRUCTURE
+    }
+    return order, block, rest, icc, xmp
+
+
+def read(data: bytes) -> Photo:
+    """Read a TIFF of one page: 1 to 8 bits as uint8, 16 as uint16, float as float32 (in [0, 1]). Upright.
+
+    Raises:
+        PhotoError: several pages, a raw file, truncated, a kind of samples that cannot be kept.
+        Exception: a library's, for a corrupt file.
+    """
+    with _library().TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        check_size(page.imagewidth, page.imagelength, len(data))
+        _refuse_raw(page)
+        _refuse_damage(page, len(data))
+        notes = _refuse_pages(file.pages)
+        order, directory, rest, icc, xmp = _tags(data)
+        if file.is_bigtiff:
+            icc = page.iccprofile or b""
+            notes.append("the tags of a BigTIFF (EXIF, XMP) are not kept")
+        block = exif.block_of(order, directory)
+        orientation = exif.orientation(block) or exif.xmp_orientation(xmp) or 1
+        bits = _bits(page)
+        is_cmyk = int(page.photometric) == 5
+        if bits > 8 or int(page.sampleformat) != 1:
+            pixels, alpha = _read_deep(page, data, bits, notes)
+            pixels = turn(pixels, orientation)
+            alpha = None if alpha is None else turn(alpha, orientation)
+        else:
+            pixels, alpha = _read_shallow(data, icc, notes)
+        if _LAYERS in page.tags:
+            notes.append("Photoshop's layers are not kept, the flat picture is")
+        compressed = int(page.compression) != 1
+    if colour.profile_space(icc) == "Lab":
+        icc = b""
+    block = exif.upright(block, turned=orientation > 4)
+    return Photo(
+        pixels,
+        "TIFF",
+        alpha,
+        exif=block,
+        icc=icc,
+        xmp=exif.xmp_upright(xmp),
+        dpi=exif.resolution(block),
+        cmyk=is_cmyk,
+        depth=max(bits, 8),
+        facts=TiffFacts(order, compressed, {tag: item for tag, item in rest.items() if isinstance(item, exif.Entry)}),
+        warnings=notes,
+    )
+
+
+def _read_shallow(data: bytes, icc: bytes, notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pixels and alpha of up to 8 bits by Pillow, which applies the orientation of a TIFF in loading it."""
+    image = open_image(data, "TIFF")
+    if image.mode in ("CMYK", "LAB"):
+        if image.mode == "LAB":
+            notes.append("Lab colours become sRGB")
+        image = colour.to_srgb(image, icc)
+    elif image.mode in ("RGBX", "F", "I", "I;16"):
+        notes.append("a fourth channel without a meaning is not kept")
+    return unpack(image)
+
+
+def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
+    """A TIFF of `photo`, deflated unless the source was an uncompressed TIFF; lossless, `quality` changes nothing."""
+    facts = photo.facts if isinstance(photo.facts, TiffFacts) else None
+    block = exif.parse(photo.exif) if photo.exif else (facts.order if facts else "<", {})
+    order, directory = block
+    settings: dict[str, Any] = {"photometric": "minisblack" if photo.pixels.ndim == 2 else "rgb"}
+    array = joined(photo.pixels, photo.alpha)
+    if photo.cmyk:
+        settings["photometric"] = "separated"
+        array = np.asarray(colour.to_cmyk(photo.pixels, photo.icc))
+    if array.nbytes > _LONGEST_CLASSIC:
+        raise PhotoError("more than 4 GB of pixels: too large for a TIFF; write PNG")
+    if photo.alpha is not None:
+        settings |= {"extrasamples": ["unassalpha"], "planarconfig": "contig"}
+    if not facts or facts.compressed:
+        settings |= {"compression": "zlib", "predictor": array.dtype != np.float32}
+    stream = io.BytesIO()
+    _library().imwrite(stream, array, byteorder=order, metadata=None, bigtiff=False, **settings)
+    return _with_tags(stream.getvalue(), order, directory, photo)
+
+
+def _with_tags(written: bytes, order: str, directory: exif.Directory, photo: Photo) -> bytes:
+    """The file with a new first directory: what describes the pixels from `written`, everything else from the photo."""
+    _, merged = exif.parse(written)
+    for tag in (270, 305, 306, exif.RESOLUTION_X, exif.RESOLUTION_Y, exif.RESOLUTION_UNIT):
+        merged.pop(tag, None)
+    if photo.dpi and exif.RESOLUTION_X not in directory:
+        for tag, dots in zip((exif.RESOLUTION_X, exif.RESOLUTION_Y), photo.dpi, strict=True):
+            merged[tag] = exif.Entry(5, 1, struct.pack(order + "II", round(dots * 10000), 10000))
+        merged[exif.RESOLUTION_UNIT] = exif.Entry(3, 1, struct.pack(order + "H", 2))
+    if isinstance(photo.facts, TiffFacts) and photo.facts.order == order:
+        merged.update(photo.facts.tags)
+    merged.update({tag: item for tag, item in directory.items() if tag not in _STRUCTURE})
+    if photo.icc:
+        merged[_ICC] = exif.Entry(7, len(photo.icc), photo.icc)
+    if photo.xmp:
+        merged[_XMP] = exif.Entry(1, len(photo.xmp), photo.xmp)
+    start = len(written) + len(written) % 2
+    header = written[:4] + struct.pack(order + "I", start)
+    return header + written[8:].ljust(start - 8, b"\x00") + exif.assemble(order, merged, start)

@@ -1,0 +1,74 @@
+"""WebP by Pillow; lossless stays lossless (chunks after RFC 9649)."""
+
+from __future__ import annotations
+
+import io
+
+from deblur_cli.errors import PhotoError
+from deblur_cli.media import exif
+from deblur_cli.media.photo import Photo, WebpFacts
+from deblur_cli.media.pixels import open_image, pack, refuse_animation, unpack
+
+DEFAULT_QUALITY = 95
+_LONGEST_SIDE = 16383
+
+
+def _is_lossless(data: bytes) -> bool:
+    at = 12
+    while at + 8 <= len(data):
+        if data[at : at + 4] == b"VP8L":
+            return True
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + length + length % 2
+    return False
+
+
+def read(data: bytes) -> Photo:
+    """Read a WebP that is no animation. Not yet upright.
+
+    Raises:
+        PhotoError: an animation, or truncated.
+        Exception: Pillow's, for a corrupt file.
+    """
+    if 8 + int.from_bytes(data[4:8], "little") > len(data) + 1:
+        raise PhotoError("truncated WebP: the file is shorter than it says")
+    image = open_image(data, "WEBP")
+    refuse_animation(image)
+    pixels, alpha = unpack(image)
+    info = image.info
+    block = exif.normalised(info.get("exif"))
+    notes = ["its EXIF is damaged and is not kept"] if info.get("exif") and not block else []
+    return Photo(
+        pixels,
+        "WEBP",
+        alpha,
+        exif=block,
+        icc=info.get("icc_profile") or b"",
+        xmp=info.get("xmp") or b"",
+        facts=WebpFacts(_is_lossless(data)),
+        warnings=notes,
+    )
+
+
+def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
+    """A WebP of `photo` (uint8): lossless where the source was a lossless WebP and no quality is asked for."""
+    height, width = photo.pixels.shape[:2]
+    if max(height, width) > _LONGEST_SIDE:
+        raise PhotoError(f"{width}×{height} pixels: a WebP has at most {_LONGEST_SIDE} a side; write PNG or TIFF")
+    lossless = quality is None and isinstance(photo.facts, WebpFacts) and photo.facts.lossless
+    stream = io.BytesIO()
+    image = pack(photo.pixels, photo.alpha)
+    if image.mode in ("L", "LA"):
+        image = image.convert("RGBA" if image.mode == "LA" else "RGB")
+    # `exact` keeps the colour under full transparency, which the network has seen and somebody may uncover.
+    image.save(
+        stream,
+        "WEBP",
+        lossless=lossless,
+        quality=80 if lossless else DEFAULT_QUALITY if quality is None else quality,
+        exact=True,
+        exif=photo.exif,
+        icc_profile=photo.icc,
+        xmp=photo.xmp,
+    )
+    return stream.getvalue()

@@ -1,0 +1,66 @@
+"""A file is whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from deblur_cli.media.files import is_temporary, replacing, temporary_name
+
+
+def test_a_temporary_is_hidden_beside_its_target_and_recognised(tmp_path: Path) -> None:
+    target = tmp_path / "harbour.v2.jpg"
+    temporary = temporary_name(target)
+    assert temporary.parent == tmp_path
+    assert temporary.name.startswith(".") and temporary.name.endswith(".part") and "harbour.v2.jpg" in temporary.name
+    assert is_temporary(temporary) and is_temporary(temporary, target)
+    assert not is_temporary(temporary, tmp_path / "other.jpg")
+    assert temporary_name(target) != temporary
+
+
+@pytest.mark.parametrize("name", [".hidden.part", "photo.jpg", ".part", ".photo.jpg.part", "photo.0123abcd.part", "."])
+def test_what_a_user_may_have_is_no_temporary(name: str) -> None:
+    assert not is_temporary(Path(name))
+
+
+def test_the_longest_names_have_temporaries(tmp_path: Path) -> None:
+    target = tmp_path / ("ü" * 125 + ".jpg")
+    with replacing(target) as stream:
+        stream.write(b"whole")
+    assert target.read_bytes() == b"whole"
+    assert is_temporary(temporary_name(target), target)
+
+
+def test_an_error_leaves_the_target_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "a.png"
+    target.write_bytes(b"before")
+    with pytest.raises(KeyboardInterrupt), replacing(target) as stream:
+        stream.write(b"half")
+        raise KeyboardInterrupt
+    assert target.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_at_the_last_moment_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"), replacing(tmp_path / "a.png") as stream:
+        stream.write(b"all of it")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with replacing(tmp_path / "a.png") as stream:
+            stream.write(b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.png").stat().st_mode) == 0o640
