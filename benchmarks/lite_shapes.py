@@ -22,18 +22,26 @@ from deblur_cli.training.data import ClipSource, PhotoSource, load_clips, load_p
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.trainer import Limits, train
 from deblur_cli.training.validation import Validator, paired_set, synthetic_set
-from models.lite import ResidualBlock, UnshuffledUNet
+from models.lite import PlainBlock, UnshuffledUNet
 
 EASY = BlurSettings(
     length=(3, 16), straight=1.0, roll=0, foreground=0, linear=0, saturation=0, defocus=0, noise=0, jpeg=0
 )
 
 
-class PlainBlock(nn.Sequential):
-    """Convolution 3×3 and ReLU."""
+class ResidualBlock(nn.Module):
+    """x + conv(ReLU(conv(x))), 3×3, without normalisation (the block of EDSR, Lim et al., CVPR workshops 2017)."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        # A block starts near the identity: with no normalisation, that is what keeps a deep stack trainable.
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(torch.relu(self.conv1(x)))
 
 
 class GatedBlock(nn.Module):
@@ -115,6 +123,7 @@ def main() -> None:
             rate=arguments.rate,
             steps=10**6,
             warmup=50,
+            optimizer="muon",
             validate_every=10**6,
             stages=(Stage(until=0.35, blur=EASY, clips=0.0), Stage(clips=0.6)),
         )

@@ -12,32 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from models.registry import register_model
 
 
-class ResidualBlock(nn.Module):
-    """x + conv(ReLU(conv(x))), 3×3, without normalisation (the block of EDSR, Lim et al., CVPR workshops 2017)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        # A block starts near the identity: with no normalisation, that is what keeps a deep stack trainable.
-        with torch.no_grad():
-            self.conv2.weight.mul_(0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(torch.relu(self.conv1(x)))
-
-
 class PlainBlock(nn.Sequential):
-    """Convolution 3×3 and ReLU."""
+    """Convolution 3×3 and ReLU, started so that signals keep their size (He et al., ICCV 2015)."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
+        convolution = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        super().__init__(convolution, nn.ReLU(inplace=True))
 
 
 class UnshuffledUNet(nn.Module):
@@ -97,13 +83,13 @@ def _stack(block: type[nn.Module], width: int, blocks: int) -> nn.Sequential:
 @register_model(
     "lite",
     "the default: a small residual U-Net on a pixel-unshuffled image, made for processors",
-    multiple_of=16,
+    multiple_of=lambda options: options["unshuffle"] * 2 ** (len(options["widths"]) - 1),
     tile_overlap=32,
 )
 def lite(
-    unshuffle: int = 4,
-    widths: Sequence[int] = (64, 112, 160),
-    encoder_blocks: Sequence[int] = (2, 2, 4),
-    decoder_blocks: Sequence[int] = (2, 2),
+    unshuffle: int = 2,
+    widths: Sequence[int] = (24, 48, 96, 160),
+    encoder_blocks: Sequence[int] = (2, 2, 2, 4),
+    decoder_blocks: Sequence[int] = (2, 2, 2),
 ) -> nn.Module:
-    return UnshuffledUNet(unshuffle, widths, encoder_blocks, decoder_blocks, ResidualBlock)
+    return UnshuffledUNet(unshuffle, widths, encoder_blocks, decoder_blocks, PlainBlock)

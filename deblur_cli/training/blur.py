@@ -167,7 +167,7 @@ def average_over_exposure(
     matrices = [homographies(layer.shake, frame).transpose(2, 3) for layer in layers]
     total = torch.zeros(batch, 3, height, width, device=device)
     for moment in range(moments):
-        seen = None
+        seen = torch.zeros_like(total)
         for layer, matrix in zip(layers, matrices, strict=True):
             warped = points @ matrix[:, moment]
             pixels = layer.pixels
@@ -180,7 +180,7 @@ def average_over_exposure(
                 padding_mode="reflection",
                 align_corners=False,
             )
-            seen = view if seen is None else torch.lerp(seen, view[:, :3], view[:, 3:].clamp(0, 1))
+            seen = view if view.shape[1] == 3 else torch.lerp(seen, view[:, :3], view[:, 3:].clamp(0, 1))
         total += seen
     return total / moments
 

@@ -43,8 +43,10 @@ def integers(low: int, high: int, count: int, generator: torch.Generator) -> lis
 class Source(Protocol):
     """Somewhere that pairs come from."""
 
-    kind: str
-    """`photos`, `clips` or `pairs`: the name of its weight in a recipe's stage."""
+    @property
+    def kind(self) -> str:
+        """`photos`, `clips` or `pairs`: the name of its weight in a recipe's stage."""
+        ...
 
     def draw(self, count: int, size: int, blur: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Blurred and sharp, each count×3×size×size in [0, 1] on the generator's device."""

@@ -84,6 +84,8 @@ def load_validator(files: TrainingFiles, device: torch.device) -> Validator | No
 def _clips_below(folder: Path) -> tuple[Path, ...]:
     if folder.is_file():
         return (folder,)
+    if not folder.is_dir():
+        raise DatasetError(f"there is no folder {folder}")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in clips.SUFFIXES)
     if not found:
         raise DatasetError(f"there is no video in {folder}")

@@ -42,7 +42,7 @@ class Muon(Optimizer):
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 0.0
+        self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95, decay: float = 0.0
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "decay": decay})
 
@@ -78,7 +78,7 @@ def make_optimizers(network: nn.Module, recipe: Recipe) -> list[Optimizer]:
     return optimizers
 
 
-def _inner_weights(network: nn.Module) -> list[nn.Parameter]:
+def _inner_weights(network: nn.Module) -> list[Tensor]:
     """Weights of all convolutions but those that read or write the image (the first and last to be registered)."""
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
     return [module.weight for module in convolutions[1:-1] if module.groups == 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,5 +71,5 @@ def _to_bytes(image: Tensor) -> Tensor:
     return (image * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def _channels_first(frame: np.ndarray) -> Tensor:
+def _channels_first(frame: Any) -> Tensor:
     return torch.from_numpy(frame).permute(2, 0, 1)

@@ -161,9 +161,11 @@ def default_accelerator(device: str = "auto") -> Any:
     """An Accelerator with bfloat16 where the device is fast at it."""
     from accelerate import Accelerator
 
-    from deblur_cli.restoration.device import fast_bfloat16, resolve_device
+    from deblur_cli.restoration.device import fast_bfloat16, resolve_device, tune_allocator
 
     chosen = resolve_device(device)
+    if chosen.type == "cpu":
+        tune_allocator()
     return Accelerator(cpu=chosen.type == "cpu", mixed_precision="bf16" if fast_bfloat16(chosen) else "no")
 
 

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from deblur_cli.errors import DatasetError, UsageError
+from deblur_cli.training.inputs import HELD_OUT, TrainingFiles, find_files, load_sources, load_validator
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(HELD_OUT + 2):
+        pixels = np.random.default_rng(number).integers(0, 256, (280, 280, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{number:02d}.png"), pixels)
+    return folder
+
+
+def test_held_out_photos_are_never_trained_on(photos: Path) -> None:
+    files = find_files(photos=photos)
+    assert len(files.photos) == HELD_OUT + 2
+    (source,) = load_sources(files, 64)
+    assert source.kind == "photos"
+    assert len(source) == HELD_OUT  # all but the first and the twentieth after it
+    validator = load_validator(files, torch.device("cpu"))
+    assert validator is not None
+    scores = validator.score(torch.nn.Identity())
+    assert scores["mean"] == pytest.approx(0, abs=1e-9)
+    assert scores["synthetic"] == scores["synthetic blurred"]
+
+
+def test_pairs_and_clips_become_sources_of_their_kind(tmp_path: Path) -> None:
+    for folder in ("blur", "sharp"):
+        target = tmp_path / "data" / "train" / "GOPR0372_07_00" / folder
+        target.mkdir(parents=True)
+        cv2.imwrite(str(target / "000001.png"), np.full((48, 64, 3), 9, np.uint8))
+    (tmp_path / "clips").mkdir()
+    writer = cv2.VideoWriter(str(tmp_path / "clips" / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 240, (64, 48))
+    for _ in range(15):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    files = find_files(data=tmp_path / "data", clips_folder=tmp_path / "clips")
+    assert {source.kind: len(source) for source in load_sources(files, 32)} == {"clips": 1, "pairs": 1}
+    assert load_validator(files, torch.device("cpu")) is None
+
+
+def test_what_holds_nothing_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="nothing to train on"):
+        find_files()
+    with pytest.raises(DatasetError, match="no video"):
+        find_files(clips_folder=tmp_path)
+    with pytest.raises(DatasetError, match="no photo"):
+        find_files(photos=tmp_path)
+    with pytest.raises(UsageError, match="nowhere"):
+        find_files(photos=tmp_path / "nowhere")
+    with pytest.raises((DatasetError, UsageError), match="nowhere"):
+        find_files(clips_folder=tmp_path / "nowhere")
+    assert load_sources(TrainingFiles(), 32) == []
