@@ -1,0 +1,143 @@
+"""`deblur models`: which networks there are, and all there is to know of one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deblur_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from models.catalogue import Entry
+    from models.weights import ShippedWeights
+
+_PIPE_WIDTH = 1000
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show all there is to know of this one.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+) -> None:
+    """List the networks: size, cost, shipped weights, measured scores."""
+    if name is not None and markdown:
+        raise UsageError("--markdown prints the table of all networks; leave out the name")
+    from models.catalogue import catalogue, entry, markdown_table
+
+    if markdown:
+        typer.echo(markdown_table())
+    elif name is None:
+        console = _console()
+        console.print(_overview(catalogue(), plain=not console.is_terminal))
+        if console.is_terminal:
+            console.print("GMACs are for a frame of 1280×720; 'deblur models NAME' tells more of a network.")
+    else:
+        _show(_console(), entry(name))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH  # what reads a pipe wants a line a network, not lines folded for a screen
+    return console
+
+
+def _overview(entries: list[Entry], *, plain: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from models.catalogue import measured_scores
+
+    table = Table(box=None if plain else box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2 if plain else 1, 0, 0))
+    for heading in ("network", "size", "GMACs", "speed", "recurrent", "weights"):
+        table.add_column(heading, justify="right" if heading in ("size", "GMACs") else "left", no_wrap=True)
+    table.add_column("measured (gain)", overflow="fold")  # the one that gives way on a narrow screen
+    for found in entries:
+        facts = (
+            found.info.name + (" (default)" if found.is_default else ""),
+            f"{found.parameters / 1e6:.1f} M",
+            f"{found.gmacs:,.0f}",
+            found.speed,
+            _yes_no(found.info.recurrent),
+        )
+        if not found.weights:
+            table.add_row(*facts, "none", "")
+        for number, weights in enumerate(found.weights):
+            scores = _joined(measured_scores(weights), "")
+            table.add_row(*(facts if number == 0 else [""] * len(facts)), weights.label, scores)
+    return table
+
+
+def _show(console: Console, found: Entry) -> None:
+    info = found.info
+    _print_facts(
+        console,
+        info.name + (" (default)" if found.is_default else ""),
+        {
+            "description": info.description,
+            "paper": info.paper or "none; it is ours",
+            "parameters": f"{found.parameters:,}",
+            "cost": f"{found.gmacs:,.1f} GMACs for a frame of 1280×720 ({found.speed})",
+            "recurrent": _yes_no(info.recurrent),
+            "sizes": f"multiples of {info.multiple_of} pixels a side; others are padded",
+            "tile overlap": f"{info.tile_overlap} pixels",
+            "half precision": "safe" if info.half_precision else "not by itself; can be asked for",
+            "options": _joined((f"{key}={value}" for key, value in info.options.items()), "none"),
+        },
+    )
+    if info.published:
+        from models.catalogue import published_score
+
+        _print_facts(
+            console,
+            "published, not measured by us",
+            {f"{score.dataset}, {score.source}": published_score(score) for score in info.published},
+        )
+    for weights in found.weights:
+        _print_facts(console, f"weights {weights.label}", _card_facts(weights))
+    if not found.weights:
+        console.print("\nno weights are shipped; give the path of a file with its weights as the model")
+
+
+def _card_facts(weights: ShippedWeights) -> dict[str, str]:
+    """A card as lines: known things in words, everything else as it stands."""
+    from models.catalogue import measured_scores
+
+    facts = {"file": f"{weights.path.name}, {weights.path.stat().st_size / 1e6:.1f} MB"}
+    for key, value in weights.card.items():
+        if key == "scores":
+            facts["measured (gain)"] = "; ".join(measured_scores(weights))
+        elif key != "model":
+            facts[key] = _in_words(value)
+    return facts
+
+
+def _in_words(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _print_facts(console: Console, title: str, facts: dict[str, str]) -> None:
+    from rich.table import Table
+
+    console.print(f"\n{title}", style="bold")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in facts.items():
+        table.add_row(f"  {key}", value)
+    console.print(table)
+
+
+def _joined(parts: Iterable[str], nothing: str) -> str:
+    return ", ".join(parts) or nothing
+
+
+def _yes_no(value: bool) -> str:
+    return "yes" if value else "no"

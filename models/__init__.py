@@ -1,0 +1,23 @@
+"""Networks that make blurred images sharp: one registry, one file a network, weights beside them.
+
+    >>> import models
+    >>> network = models.create_model("test-tiny")
+    >>> models.model_info("lite").multiple_of
+    16
+"""
+
+from models import lite, nafnet, tiny  # noqa: F401  (importing a network registers it)
+from models.registry import ModelError, ModelInfo, Score, create_model, list_models, model_info, register_model
+from models.weights import LoadedModel, load_model
+
+__all__ = [
+    "LoadedModel",
+    "ModelError",
+    "ModelInfo",
+    "Score",
+    "create_model",
+    "list_models",
+    "load_model",
+    "model_info",
+    "register_model",
+]

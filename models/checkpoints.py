@@ -1,0 +1,160 @@
+"""Files of weights: safetensors and PyTorch's own. What is read is tensors by name; nothing in a file is ever run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import re
+import struct
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from models.registry import ModelError
+
+# Containers in which training programs wrap a network's tensors. The running average comes first: where a file holds
+# both, it is what was scored.
+_WRAPPERS = ("params_ema", "params", "state_dict", "model")
+
+# What DistributedDataParallel and torch.compile put before every name.
+_PREFIXES = re.compile(r"(module\.|_orig_mod\.)+")
+
+_SAFETENSORS_HEADER_LIMIT = 100_000_000
+
+# torch.load's restricted unpickler fails in many ways on damaged bytes; none of these is a fault of ours.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file of weights holds."""
+
+    tensors: dict[str, Tensor]
+    """By name, on the processor, in the file's own types."""
+    metadata: dict[str, str]
+    """What a safetensors file says of itself; empty for PyTorch's own files."""
+    sha256: str
+    """Of the whole file, hexadecimal."""
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read the tensors of `path`, a safetensors file or one written by `torch.save`, told apart by their content.
+
+    Of a `torch.save` file only tensors and plain containers are accepted (`weights_only`); the containers that public
+    checkpoints use (`params_ema`, `params`, `state_dict`, `model`) are opened and the prefixes of wrapped modules
+    dropped.
+
+    Raises:
+        ModelError: there is no such file, it is no file of weights, it is damaged, or it holds Python objects.
+    """
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            head = file.read(9)
+    except OSError as error:
+        raise ModelError(f"weights file {path}: {error.strerror or error}") from error
+    if not head:
+        raise ModelError(f"weights file {path} is empty")
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < _SAFETENSORS_HEADER_LIMIT:
+        tensors, metadata = _read_safetensors(path)
+    elif head.startswith((b"PK\x03\x04", b"\x80")):
+        tensors, metadata = _unwrap(_read_torch(path), path), {}
+    else:
+        raise ModelError(f"{path} is no file of weights (safetensors, or PyTorch's .pth or .pt), or it is damaged")
+    return Checkpoint(tensors, metadata, sha256)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, *_UNREADABLE) as error:
+        raise ModelError(f"weights file {path} is damaged or cut short ({error}); fetch it again") from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        # An open file, as torch would go by a path's suffix. It warns of archives that it then refuses.
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if found:
+            raise ModelError(
+                f"weights file {path} holds Python objects ({found[1]}) that could run code, so it is refused and "
+                "nothing in it was run; save its tensors alone, best as safetensors"
+            ) from error
+        raise ModelError(
+            f"weights file {path} is damaged, cut short, or holds more than tensors; nothing in it was run"
+        ) from error
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    for _ in _WRAPPERS:  # a bounded number of times: a container may hold itself
+        inner = [content[key] for key in _WRAPPERS if isinstance(content, Mapping) and key in content]
+        if not inner or isinstance(inner[0], Tensor):
+            break
+        content = inner[0]
+    pairs = content.items() if isinstance(content, Mapping) else ()
+    tensors = {str(name): value for name, value in pairs if isinstance(value, Tensor)}
+    if not tensors:
+        raise ModelError(f"weights file {path} holds no tensors by name")
+    if all(_PREFIXES.match(name) for name in tensors):
+        tensors = {_PREFIXES.sub("", name, count=1): value for name, value in tensors.items()}
+    return tensors
+
+
+def write_checkpoint(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> str:
+    """Write `tensors` and `metadata` as safetensors, beside `path` and then renamed over it; returns the SHA-256.
+
+    Equal tensors and metadata make equal bytes.
+    """
+    # Cloned, as two names may share memory, which the format cannot say.
+    stored = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    data = _in_order(safetensors.torch.save(stored, metadata=dict(metadata)))
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _in_order(data: bytes) -> bytes:
+    # safetensors writes the metadata in random order, so that the same weights would have another SHA-256 each time.
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the tensors that follow stay aligned
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]

@@ -1,0 +1,118 @@
+"""`deblur models`: the list, one network whole, the README's table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.text import Text
+
+from models import create_model, list_models, registry, weights
+from models.catalogue import catalogue, markdown_table
+from models.weights import save_weights
+
+SCORES = {"GOPRO": {"psnr_blurred": 25.99, "psnr": 28.1, "gain": 2.11, "ssim": 0.86}}
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Shipped weights for a small nafnet, called nafnet:small, in an own folder; gives their SHA-256."""
+    monkeypatch.setattr(weights, "SHIPPED_FOLDER", tmp_path)
+    options = {"width": 2, "encoders": (1,), "middle": 0, "decoders": (1,)}
+    path = tmp_path / "nafnet-small.safetensors"
+    sha256 = save_weights(create_model("nafnet", **options), path, name="nafnet", options=options, card={})
+    card: dict[str, Any] = {"model": "nafnet", "options": options, "sha256": sha256, "recipe": "nafnet-gopro"}
+    card |= {"data": "photos, 3,000 of them", "steps": 1234, "scores": SCORES, "licence": "Apache-2.0"}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    return sha256
+
+
+def test_the_list_has_a_line_a_network(run: Callable[..., Any], shipped: str) -> None:
+    result = run(["models"])
+    assert result.code == 0 and result.stderr == ""
+    heading, *lines = [line.split("  ") for line in result.stdout.splitlines()]
+    assert "size" in " ".join(heading) and len(lines) == len(list_models())
+    rows = {line[0].strip(): [cell.strip() for cell in line if cell.strip()] for line in lines}
+    assert next(iter(rows)) == "lite (default)"
+    assert rows["nafnet"] == ["nafnet", "17.1 M", "224", "medium", "no", "nafnet:small", "GOPRO 28.10 dB (+2.11)"]
+    assert "none" in rows["lite (default)"]
+    assert "test-tiny" not in result.stdout
+
+
+def test_eighty_columns_cut_nothing(run: Callable[..., Any], shipped: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal to rich
+    monkeypatch.setenv("COLUMNS", "80")
+    for arguments in (["models"], ["models", "nafnet"]):
+        stdout = run(arguments).stdout
+        assert "…" not in stdout and max(len(line) for line in Text.from_ansi(stdout).plain.splitlines()) <= 80
+        assert "nafnet:small" in stdout and "28.10" in stdout and "+2.11" in stdout
+
+
+def test_one_network_whole(run: Callable[..., Any], shipped: str) -> None:
+    result = run(["models", "nafnet"])
+    assert result.code == 0 and result.stderr == ""
+    for part in (
+        "U-Net of gated blocks",
+        "https://arxiv.org/abs/2204.04676",
+        "17,111,907",
+        "encoders=(1, 1, 1, 28)",
+        "multiples of 16",
+        "tile overlap    64 pixels",
+        "half precision  not by itself",
+        "GOPRO, width 64",
+        "33.69 dB, 0.9668 (SSIM, MATLAB's kind)",
+        "weights nafnet:small",
+        shipped,
+        "nafnet-gopro",
+        "photos, 3,000 of them",
+        "1234",
+        "GOPRO 28.10 dB (+2.11)",
+        "Apache-2.0",
+    ):
+        assert part in result.stdout
+
+
+def test_a_network_without_weights_says_so(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "SHIPPED_FOLDER", tmp_path)
+    assert "no weights are shipped" in run(["models", "lite"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nafnte"], "did you mean nafnet?"),
+        (["zzzz"], "there are "),
+        (["nafnet", "--markdown"], "leave out the name"),
+    ],
+)
+def test_wrong_usage_is_one_line(run: Callable[..., Any], arguments: list[str], complaint: str) -> None:
+    result = run(["models", *arguments])
+    assert result.code == 2 and result.stdout == ""
+    assert complaint in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_the_markdown_table(run: Callable[..., Any], shipped: str) -> None:
+    lines = run(["models", "--markdown"]).stdout.splitlines()
+    assert "\n".join(lines) == markdown_table()
+    assert {line.count("|") for line in lines} == {10}
+    assert lines[2].startswith("| `lite` (default) | ") and "28.10 dB (+2.11)" in markdown_table()
+    assert [line.split("`")[1] for line in lines[2:]] == [entry.info.name for entry in catalogue()]
+
+
+def test_speed_classes_follow_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+    def wide(channels: int) -> Callable[[], torch.nn.Module]:
+        return lambda: torch.nn.Conv2d(3, channels, 1)  # 3 · channels multiply-accumulates a pixel
+
+    for name, channels in (("slight", 1_000), ("middling", 100_000), ("heavy", 1_000_000)):
+        registry.register_model(name, "a single layer")(wide(channels))
+    found = {entry.info.name: entry for entry in catalogue()}
+    assert found["middling"].gmacs == pytest.approx(3 * 100_000 * 1280 * 720 / 1e9)
+    assert [found[name].speed for name in ("slight", "middling", "heavy")] == ["fast", "medium", "slow"]

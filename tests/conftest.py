@@ -1,0 +1,41 @@
+"""What tests of several rooms share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of the command left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], Result]:
+    """Runs `deblur` with the given arguments in this process."""
+
+    from deblur_cli.__main__ import main
+
+    def run_command(arguments: list[str]) -> Result:
+        capsys.readouterr()
+        code = main(arguments)
+        return Result(code, *capsys.readouterr())
+
+    return run_command
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of larger test material beside the repository; a test that needs it is skipped where there is none."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the larger test material is not on this machine")
+    return folder

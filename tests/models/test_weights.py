@@ -1,0 +1,430 @@
+"""Weights on disk: what is found, what is recognised, and what is refused, each in one line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from models import ModelError, create_model, list_models, load_model, weights
+from models.weights import save_weights, shipped_weights
+
+NAFNET = {"width": 2, "encoders": (1,), "middle": 1, "decoders": (1,)}
+Save = Callable[..., Path]
+
+
+def small(name: str = "test-tiny", **options: Any) -> nn.Module:
+    torch.manual_seed(1)
+    network = create_model(name, **options)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.uniform_(-1, 1)
+    return network.eval()
+
+
+@pytest.fixture
+def nafnet_file(tmp_path: Path) -> Path:
+    torch.save({"params": small("nafnet", **NAFNET).state_dict()}, tmp_path / "public.pth")
+    return tmp_path / "public.pth"
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Save:
+    """An own folder of shipped weights, and a function that puts a test-tiny of a given width there."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    monkeypatch.setattr(weights, "SHIPPED_FOLDER", folder)
+
+    def save(stem: str, *, width: int = 4, **card: Any) -> Path:
+        path = folder / f"{stem}.safetensors"
+        options = {"width": width}
+        sha256 = save_weights(small(width=width), path, name="test-tiny", options=options, card={})
+        card = {"model": "test-tiny", "options": options, "sha256": sha256, **card}
+        path.with_suffix(".json").write_text(json.dumps(card))
+        return path
+
+    return save
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ModelError) as raised:
+        load_model(path)
+    message = str(raised.value)
+    assert str(path) in message and "\n" not in message
+    return message
+
+
+# --- our own files
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16, torch.bfloat16])
+def test_saved_weights_come_back(tmp_path: Path, dtype: torch.dtype | None) -> None:
+    network = small(width=5)
+    card = {"recipe": "lite", "steps": 7, "scores": {"GOPRO": {"psnr": 28.0}}, "licence": "Apache-2.0 ×"}
+    sha256 = save_weights(
+        network, tmp_path / "mine.safetensors", name="test-tiny", options={"width": 5}, card=card, dtype=dtype
+    )
+
+    loaded = load_model(tmp_path / "mine.safetensors")
+
+    assert loaded.info.name == "test-tiny" and loaded.options == {"width": 5}
+    assert loaded.card == card and loaded.sha256 == sha256 and loaded.label == "mine.safetensors"
+    assert not loaded.network.training
+    for key, tensor in network.state_dict().items():
+        expected = tensor.to(dtype).float() if dtype else tensor
+        found = loaded.network.state_dict()[key]
+        assert found.dtype == torch.float32 and torch.equal(found, expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.safetensors"]
+
+
+def test_equal_weights_make_equal_files(tmp_path: Path) -> None:
+    saved = {
+        save_weights(small(), tmp_path / f"{number}.safetensors", name="test-tiny", options={}, card={"steps": 1})
+        for number in range(8)
+    }
+    assert len(saved) == 1
+
+
+def test_any_safetensors_reader_takes_the_file(tmp_path: Path) -> None:
+    network = small()
+    save_weights(network, tmp_path / "a.safetensors", name="test-tiny", options={}, card={"note": "naïve"})
+    tensors = safetensors.torch.load_file(tmp_path / "a.safetensors")
+    assert tensors.keys() == network.state_dict().keys()
+    assert all(torch.equal(tensors[key], tensor) for key, tensor in network.state_dict().items())
+
+
+def test_lists_in_stored_options_are_tuples_again(tmp_path: Path) -> None:
+    save_weights(small("nafnet", **NAFNET), tmp_path / "a.safetensors", name="nafnet", options=NAFNET, card={})
+    loaded = load_model(tmp_path / "a.safetensors")
+    assert loaded.options == NAFNET and loaded.info.multiple_of == 2
+
+
+def test_saving_replaces_a_file_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_weights(small(), path, name="test-tiny", options={}, card={})
+    before = path.read_bytes()
+    spoilt = small()
+    with torch.no_grad():
+        spoilt.first.weight[0] = 1e6  # finite in float32, not in float16
+    with pytest.raises(ModelError, match=r"first\.weight holds numbers that are not finite"):
+        save_weights(spoilt, path, name="test-tiny", options={}, card={}, dtype=torch.float16)
+    with pytest.raises(
+        ModelError, match=r"not the weights of network 'test-tiny'.*first\.weight is 8×3×3×3 and not 9×3×3×3"
+    ):
+        save_weights(small(), path, name="test-tiny", options={"width": 9}, card={})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# --- names
+
+
+def test_a_network_for_tests_is_always_the_same() -> None:
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first, second = load_model("test-tiny"), load_model("test-tiny")
+    assert torch.equal(first.network.first.weight, second.network.first.weight)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (first.path, first.sha256, first.card, first.label) == (None, None, {}, "test-tiny")
+
+
+def test_shipped_weights_by_name_and_variant(shipped: Save) -> None:
+    shipped("test-tiny", width=4, date="2025-01-01")
+    shipped("test-tiny-wide", width=6)
+    assert load_model("test-tiny").options == {"width": 4}
+    assert load_model("test-tiny").card["date"] == "2025-01-01"
+    assert load_model("test-tiny").label == "test-tiny"
+    assert load_model("test-tiny:wide").options == {"width": 6}
+    assert load_model("test-tiny:wide").label == "test-tiny:wide"
+    assert [found.label for found in shipped_weights("test-tiny")] == ["test-tiny", "test-tiny:wide"]
+
+
+def test_a_variant_is_not_taken_from_a_network_of_a_longer_name(shipped: Save) -> None:
+    shipped("test-tiny")
+    shipped("test-tiny-recurrent", model="test-tiny-recurrent")
+    assert [found.label for found in shipped_weights("test-tiny")] == ["test-tiny"]
+
+
+def test_an_unknown_variant_names_those_there_are(shipped: Save) -> None:
+    shipped("test-tiny")
+    with pytest.raises(ModelError, match="no weights are shipped for 'test-tiny:huge'; there are test-tiny"):
+        load_model("test-tiny:huge")
+
+
+def test_a_network_without_weights_asks_for_a_file(shipped: Save) -> None:
+    with pytest.raises(ModelError, match="no weights are shipped for 'nafnet'; give the path"):
+        load_model("nafnet")
+
+
+def test_shipped_weights_that_differ_from_their_card_are_refused(shipped: Save) -> None:
+    path = shipped("test-tiny")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="damaged, reinstall"):
+        load_model("test-tiny")
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "\udcff"])
+def test_shipped_weights_without_a_card_are_refused(shipped: Save, text: str | None) -> None:
+    card = shipped("test-tiny").with_suffix(".json")
+    card.unlink()
+    if text is not None:
+        card.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ModelError, match=r"test-tiny\.json.*damaged"):
+        load_model("test-tiny")
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_what_is_shipped_loads_and_its_card_is_whole(name: str) -> None:
+    for found in shipped_weights(name):
+        loaded = load_model(found.label)
+        assert loaded.info.name == name and loaded.label == found.label
+        assert {"options", "sha256", "recipe", "data", "steps", "date", "scores", "licence"} <= found.card.keys()
+        assert all({"psnr", "gain"} <= values.keys() for values in found.card["scores"].values())
+    assert shipped_weights(name) or not (weights.SHIPPED_FOLDER / f"{name}.safetensors").exists()
+
+
+def test_an_unknown_name_suggests_and_a_missing_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no network is called 'nafnte'; did you mean nafnet\?"):
+        load_model("nafnte")
+    with pytest.raises(ModelError, match=r"weights file mine\.pth: No such file"):
+        load_model("mine.pth")
+    assert "No such file" in refusal(tmp_path / "none")
+    assert "directory" in refusal(tmp_path)
+
+
+# --- files of others
+
+
+@pytest.mark.parametrize(
+    ("layout", "prefix"),
+    [
+        ("params", ""),
+        ("params_ema", ""),
+        ("state_dict", "module."),
+        ("model", "_orig_mod."),
+        ("bare", ""),
+        ("bare", "module._orig_mod."),
+    ],
+)
+def test_public_layouts_are_unwrapped(tmp_path: Path, layout: str, prefix: str) -> None:
+    network = small("nafnet", **NAFNET)
+    tensors = {prefix + key: tensor for key, tensor in network.state_dict().items()}
+    content = tensors if layout == "bare" else {"iteration": 400_000, layout: tensors, "lr": [0.1]}
+    torch.save(content, tmp_path / "public.pt")
+    loaded = load_model(tmp_path / "public.pt")
+    assert loaded.info.name == "nafnet" and loaded.options == NAFNET
+    assert torch.equal(loaded.network.ending.weight, network.ending.weight)
+
+
+def test_the_average_is_preferred(tmp_path: Path) -> None:
+    network = small("nafnet", **NAFNET)
+    average = {key: tensor + 1 for key, tensor in network.state_dict().items()}
+    torch.save({"params": network.state_dict(), "params_ema": average}, tmp_path / "both.pth")
+    assert torch.equal(load_model(tmp_path / "both.pth").network.ending.weight, average["ending.weight"])
+
+
+def test_a_file_is_known_by_its_content_and_not_its_suffix(tmp_path: Path, nafnet_file: Path) -> None:
+    renamed = nafnet_file.rename(tmp_path / "public.safetensors")
+    assert load_model(renamed).info.name == "nafnet"
+    safetensors.torch.save_file(small("nafnet", **NAFNET).state_dict(), tmp_path / "bare.pth")
+    assert load_model(tmp_path / "bare.pth").info.name == "nafnet"
+
+
+def test_older_and_half_precision_files_of_torch_load(tmp_path: Path) -> None:
+    half = {key: tensor.half() for key, tensor in small("nafnet", **NAFNET).state_dict().items()}
+    torch.save({"params": half}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    loaded = load_model(tmp_path / "old.pth")
+    assert loaded.network.ending.weight.dtype == torch.float32
+    assert torch.equal(loaded.network.ending.weight, half["ending.weight"].float())
+
+
+def test_a_registered_name_goes_before_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nafnet_file: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    nafnet_file.rename("test-tiny")
+    assert load_model("test-tiny").info.name == "test-tiny"
+    assert load_model(Path("test-tiny")).info.name == "nafnet"
+
+
+# --- what fits no network
+
+
+def test_the_closest_network_and_what_differs_are_named(tmp_path: Path) -> None:
+    tensors = small("nafnet", **NAFNET).state_dict()
+    del tensors["ending.bias"]
+    tensors["intro.bias"] = torch.zeros(5)
+    tensors["extra"] = torch.zeros(5)
+    torch.save(tensors, tmp_path / "a.pth")
+    message = refusal(tmp_path / "a.pth")
+    assert "closest is 'nafnet': intro.bias is 5 and not 2; ending.bias is missing; extra is unknown" in message
+
+
+def test_long_lists_of_differences_are_cut(tmp_path: Path) -> None:
+    torch.save({f"layers.{number}": torch.zeros(2) for number in range(50)}, tmp_path / "a.pth")
+    message = refusal(tmp_path / "a.pth")
+    assert "fits none of" in message and " more" in message and len(message) < 500
+
+
+def test_metadata_that_the_tensors_do_not_fit(tmp_path: Path) -> None:
+    def stored(model: str, options: str) -> str:
+        metadata = {"deblur.model": model, "deblur.options": options}
+        safetensors.torch.save_file(small().state_dict(), tmp_path / "a.safetensors", metadata=metadata)
+        return refusal(tmp_path / "a.safetensors")
+
+    assert "does not fit its network 'test-tiny': first.weight is 8×3×3×3 and not 4×3×3×3" in stored(
+        "test-tiny", '{"width": 4}'
+    )
+    assert "network 'newer', which this version does not have" in stored("newer", "{}")
+    assert "not JSON" in stored("test-tiny", "{")
+    assert "JSON list" in stored("test-tiny", "[]")
+
+
+@pytest.mark.parametrize("options", [{"depth": 1}, {"width": "wide"}, {"width": -3}])
+def test_metadata_with_impossible_options(tmp_path: Path, options: dict[str, Any]) -> None:
+    metadata = {"deblur.model": "test-tiny", "deblur.options": json.dumps(options)}
+    safetensors.torch.save_file(small().state_dict(), tmp_path / "a.safetensors", metadata=metadata)
+    with pytest.raises(ModelError, match="network 'test-tiny'"):
+        load_model(tmp_path / "a.safetensors")
+
+
+# --- damaged and hostile files
+
+
+class Malicious:
+    """Unpickled without care, it makes a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "bare pickle", "in a field", "as safetensors"])
+def test_code_in_a_file_is_never_run(tmp_path: Path, form: str) -> None:
+    trap, path = tmp_path / "trap", tmp_path / ("a.safetensors" if form == "as safetensors" else "a.pth")
+    evil = Malicious(trap)
+    if form == "bare pickle":
+        path.write_bytes(pickle.dumps(evil))
+    else:
+        content = (
+            {"params": {"intro.weight": torch.zeros(1), "extra": evil}} if form == "in a field" else {"params": evil}
+        )
+        torch.save(content, path, _use_new_zipfile_serialization=form != "legacy")
+    assert "nothing in it was run" in refusal(path)
+    assert not trap.exists()
+    # The trap is a real one:
+    pickle.loads(pickle.dumps(evil))
+    assert trap.exists()
+
+
+@pytest.mark.parametrize("extra", [argparse.Namespace(lr=1), nn.Linear(1, 1), np.float64(1.0)])
+def test_harmless_objects_are_refused_too(tmp_path: Path, extra: object) -> None:
+    torch.save({"params": small("nafnet", **NAFNET).state_dict(), "extra": extra}, tmp_path / "a.pth")
+    assert "save its tensors alone" in refusal(tmp_path / "a.pth")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_refused(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(nn.Linear(1, 1), torch.zeros(1)), tmp_path / "a.pt")
+    assert "more than tensors" in refusal(tmp_path / "a.pt")
+
+
+def test_a_file_without_tensors(tmp_path: Path) -> None:
+    holds_itself: dict[str, Any] = {}
+    holds_itself["params"] = holds_itself
+    for content in ({}, {"params": {}}, {"params": 3}, [torch.zeros(1)], torch.zeros(2), holds_itself):
+        torch.save(content, tmp_path / "a.pth")
+        assert "holds no tensors by name" in refusal(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    tensors = small("nafnet", **NAFNET).state_dict()
+    tensors["ending.weight"][0, 0, 0, 0] = value
+    torch.save({"params": tensors}, tmp_path / "a.pth")
+    assert "ending.weight holds numbers that are not finite" in refusal(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda tensor: tensor.to(torch.complex64), "no plain tensor"),
+        (lambda tensor: tensor.to_sparse(), "no plain tensor"),
+        (lambda tensor: torch.zeros(1).expand(tensor.shape), "more numbers than are stored"),
+    ],
+)
+def test_tensors_of_other_kinds_are_refused(tmp_path: Path, change: Callable[..., Any], complaint: str) -> None:
+    tensors = small("nafnet", **NAFNET).state_dict()
+    tensors["ending.weight"] = change(tensors["ending.weight"])
+    torch.save({"params": tensors}, tmp_path / "a.pth")
+    assert complaint in refusal(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "is empty"),
+        (b"x", "no file of weights"),
+        (b"\x89PNG\r\n\x1a\n and so on", "no file of weights"),
+        (b"<!DOCTYPE html><html>not found</html>", "no file of weights"),
+        (b"PK\x03\x04", "damaged"),
+        (b"\x80\x02", "damaged"),
+        ((99_000_000).to_bytes(8, "little") + b"{", "damaged"),
+    ],
+)
+def test_what_is_no_weights_file(tmp_path: Path, data: bytes, complaint: str) -> None:
+    (tmp_path / "a.pth").write_bytes(data)
+    assert complaint in refusal(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+def test_truncated_files_are_refused_wherever_they_end(tmp_path: Path, form: str) -> None:
+    tensors = small("nafnet", **NAFNET).state_dict()
+    if form == "safetensors":
+        data = safetensors.torch.save(tensors)
+    else:
+        torch.save({"params": tensors}, tmp_path / "whole", _use_new_zipfile_serialization=form == "zip")
+        data = (tmp_path / "whole").read_bytes()
+    for part in (0.001, 0.01, 0.1, 0.5, 0.9, 0.999):
+        path = tmp_path / "a.pth"
+        path.write_bytes(data[: int(part * len(data))])
+        message = refusal(path)
+        assert any(word in message for word in ("damaged", "no file of weights", "is empty"))
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(places=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+def test_flipped_bytes_load_or_are_refused(tmp_path: Path, form: str, places: list[tuple[float, int]]) -> None:
+    path = tmp_path / "a.pth"
+    tensors = small("nafnet", **NAFNET).state_dict()
+    if form == "safetensors":
+        path.write_bytes(safetensors.torch.save(tensors))
+    else:
+        torch.save({"params": tensors}, path, _use_new_zipfile_serialization=form == "zip")
+    data = bytearray(path.read_bytes())
+    for place, value in places:
+        data[int(place * len(data))] = value
+    path.write_bytes(data)
+    try:
+        loaded = load_model(path)
+    except ModelError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all(torch.isfinite(tensor).all() for tensor in loaded.network.state_dict().values())
