@@ -1,0 +1,142 @@
+"""`deblur eval` as a user meets it, with the untrained network that gives its input back."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models import create_model
+from models.weights import save_weights
+from tests.evaluation.pictures import gopro, noise, write, write_pair
+
+
+@pytest.fixture
+def evaluate(run):  # type: ignore[no-untyped-def]
+    """Runs `deblur eval` with test-tiny unless another network is named."""
+
+    def run_eval(*arguments: object):  # type: ignore[no-untyped-def]
+        texts = [str(argument) for argument in arguments]
+        model = [] if "-m" in texts else ["-m", "test-tiny"]
+        return run(["eval", "--device", "cpu", *texts, *model])
+
+    return run_eval
+
+
+def test_scores_go_to_stdout_and_progress_to_stderr(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    result = evaluate(gopro(tmp_path))
+    assert result.code == 0
+    assert "blurred input" in result.stdout
+    assert "30.07" in result.stdout
+    assert "GOPRO test, variant blur, 3/1111 pairs, 20×16" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert result.stderr.splitlines() == [
+        f"[{number + 1}/3] test-tiny: GOPR0410_11_00/{number:06} +0.00 dB" for number in range(3)
+    ]
+
+
+def test_files_beside_the_table(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    gopro(tmp_path / "data")
+    saved, table, document = tmp_path / "saved", tmp_path / "scores.csv", tmp_path / "scores.json"
+    result = evaluate(tmp_path / "data", "--save", saved, "--csv", table, "--json", document, "--limit", 2)
+    assert result.code == 0
+    with table.open(newline="", encoding="utf-8") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["000000", "000001"]
+    found = json.loads(document.read_text(encoding="utf-8"))
+    assert found["dataset"]["coverage"] == "2/1111"
+    assert found["models"][0]["restored"]["psnr"] == pytest.approx(30.069, abs=1e-3)
+    blurred = tmp_path / "data/test/GOPR0410_11_00/blur"
+    for name in ("000000.png", "000001.png"):
+        restored = np.asarray(Image.open(saved / "test-tiny/GOPR0410_11_00" / name))
+        assert np.array_equal(restored, np.asarray(Image.open(blurred / name)))
+
+
+def test_two_folders_without_rounding(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    write_pair(tmp_path / "a/1.png", tmp_path / "b/1.png")
+    result = evaluate("--blurred", tmp_path / "a", "--sharp", tmp_path / "b", "--float")
+    assert result.code == 0
+    assert "a against b, 1 pairs, 20×16, not rounded (--float)" in result.stdout
+
+
+def test_several_networks_side_by_side(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    gopro(tmp_path / "data", count=1)
+    files = [tmp_path / folder / "best.safetensors" for folder in ("one", "two")]
+    for file in files:
+        file.parent.mkdir()
+        save_weights(create_model("test-tiny"), file, name="test-tiny", options={"width": 8}, card={})
+    saved = tmp_path / "saved"
+    result = evaluate(tmp_path / "data", "-m", files[0], "-m", files[1], "-m", "test-tiny-recurrent", "--save", saved)
+    assert result.code == 0
+    for label in ("best.safetensors", "best.safetensors#2", "test-tiny-recurrent"):
+        assert label in result.stdout
+    assert {path.name for path in saved.iterdir()} == {
+        "best.safetensors",
+        "best.safetensors-2",
+        "test-tiny-recurrent",
+    }
+
+
+def test_a_broken_picture_fails_alone(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    broken = gopro(tmp_path) / "test/GOPR0410_11_00/blur/000001.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    result = evaluate(tmp_path)
+    assert result.code == 1
+    assert "failed and in no mean: 1" in result.stdout
+    assert "000001 failed: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_partial_sets(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    write(gopro(tmp_path) / "test/GOPR0410_11_00/blur/000009.png", noise(9))
+    refused = evaluate(tmp_path)
+    assert refused.code == 2
+    assert "000009 has no sharp picture" in refused.stderr
+    partial = evaluate(tmp_path, "--allow-partial")
+    assert partial.code == 0
+    assert "3/1111 pairs" in partial.stdout
+    assert "left out, as they do not pair: 1" in partial.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, problem",
+    [
+        (["missing"], "there is no folder"),
+        (["."], "holds no pairs in a layout of GOPRO"),
+        ([], "name either a dataset's folder, or two folders"),
+        (["data", "--blurred", "data"], "name either a dataset's folder, or two folders"),
+        (["--blurred", "data"], "name either a dataset's folder, or two folders"),
+        (["--blurred", "data/test", "--sharp", "data", "--split", "test"], "--split and --variant belong to"),
+        (["data", "--split", "validation"], "--split"),
+        (["data", "--split", "train"], "has no folder 'train', only 'test'"),
+        (["data", "--limit", "1", "--require-complete"], "contradict"),
+        (["data", "--limit", "0"], "--limit"),
+        (["data", "--require-complete"], "GOPRO test is not complete: 3/1111 pairs"),
+        (["data", "--csv", "data"], "is a folder"),
+        (["data", "--json", "missing/scores.json"], "make 'missing' first"),
+        (["data", "--save", "data/test/restored"], "--save cannot be inside the pictures"),
+        (["data", "--save", "file"], "--save takes a folder"),
+        (["data", "--tile", "many"], "tile"),
+        (["data", "--device", "tpu"], "tpu"),
+        (["data", "-m", "test-tiny", "-m", "no-such-network"], "no-such-network"),
+    ],
+)
+def test_wrong_usage_is_one_line(evaluate, tmp_path, monkeypatch, arguments: list[str], problem: str) -> None:  # type: ignore[no-untyped-def]
+    gopro(tmp_path / "data")
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    result = evaluate(*arguments)
+    assert result.code == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert problem in result.stderr
+
+
+def test_the_validation_set(evaluate, shared_data: Path) -> None:  # type: ignore[no-untyped-def]
+    result = evaluate(shared_data / "validation" / "gopro", "--split", "test", "--limit", 2)
+    assert result.code == 0
+    assert "2/1111 pairs, 1280×720" in result.stdout
+    assert "sequences are not in GOPRO's test split: GOPR0374_11_00, GOPR0384_11_02" in result.stdout
