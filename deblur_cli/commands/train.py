@@ -11,7 +11,7 @@ import typer
 from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from deblur_cli.training.trainer import Report
+    from deblur_cli.training.curves import Report
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -110,6 +110,7 @@ class Monitor:
         self.steps, self.quiet, self.every = steps, quiet, every
         self.interrupted = False
         self._said = -every
+        self._first: Report | None = None
 
     def __enter__(self) -> Monitor:
         import signal
@@ -142,7 +143,7 @@ class Monitor:
             return
         from deblur_cli.commands.console import say
 
-        line = f"step {report.step}, loss {report.loss:.5f}, {report.crops_per_second:.0f} crops/s"
+        line = f"step {report.step}, loss {report.loss:.5f}, {self._speed(report):.2f} steps/s"
         if report.scores:
             sets = {name: psnr for name, psnr in report.scores.items() if name != "mean"}
             line += ", validation " + ", ".join(f"{name} {psnr:.3f} dB" for name, psnr in sets.items())
@@ -151,6 +152,11 @@ class Monitor:
         if self._bar.disable and (report.scores or report.elapsed - self._said >= self.every):
             self._said = report.elapsed
             say(f"{100 * report.progress:.1f}%: {line}")
+
+    def _speed(self, report: Report) -> float:
+        """Steps a second since this session's first step."""
+        self._first = self._first or report
+        return (report.step - self._first.step) / max(1e-9, report.elapsed - self._first.elapsed)
 
     def _interrupt(self, *signal: object) -> None:
         if self.interrupted:  # the second time it is meant

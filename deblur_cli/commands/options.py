@@ -1,0 +1,41 @@
+"""What verbs share in reading the options of the engine."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from deblur_cli.errors import UsageError
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_memory(text: str) -> int:
+    """Bytes from a number with a unit: `2G`, `1.5GiB`, `800MB`, `1000000`; units are powers of 1024.
+
+    Raises:
+        UsageError: it is no such number, or less than one byte.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", text.upper())
+    size = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if size < 1:
+        raise UsageError(f"'{text}' is no amount of memory; write it like 2G or 800M")
+    return size
+
+
+def engine_options(
+    model: str, device: str, precision: str, tile: str, overlap: int | None, memory_limit: str | None
+) -> dict[str, Any]:
+    """The keyword arguments of `Restorer` from options as the user wrote them.
+
+    Raises:
+        UsageError: an amount of memory that cannot be understood.
+    """
+    return {
+        "model": model,
+        "device": device,
+        "precision": precision,
+        "tile": tile,
+        "overlap": overlap,
+        "memory_limit": None if memory_limit is None else parse_memory(memory_limit),
+    }

@@ -1,0 +1,73 @@
+"""A file that says what became of each photo of a batch, and what decided it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deblur_cli.media.files import replacing
+from deblur_cli.media.plan import Plan
+from deblur_cli.restoration.photo_batch import Outcome
+
+if TYPE_CHECKING:
+    from deblur_cli.restoration.restorer import Restorer
+
+NOT_DONE = "not done"
+"""The outcome of a photo that an interruption came before."""
+
+
+def build_report(
+    plan: Plan, outcomes: Sequence[Outcome], restorer: Restorer | None, *, interrupted: bool = False
+) -> dict[str, Any]:
+    """The report on a batch: counts, an entry for each item of `plan`, the network, where it ran, and versions.
+
+    `restorer` is None where there was nothing to restore. Sizes are in pixels and bytes, times in seconds. Items
+    without an outcome count as not done.
+    """
+    by_source = {outcome.source: outcome for outcome in outcomes}
+    files = []
+    for item in plan.items:
+        entry: dict[str, Any] = {"source": item.source, "target": item.target, "status": NOT_DONE}
+        if item.source in by_source:
+            entry = asdict(by_source[item.source])
+        entry["outcome"] = entry.pop("status")
+        files.append({key: str(value) if isinstance(value, Path) else value for key, value in entry.items()})
+    return {
+        "interrupted": interrupted,
+        "counts": dict(Counter(entry["outcome"] for entry in files)),
+        "ignored": dict(plan.ignored),
+        "model": None if restorer is None else _model(restorer),
+        "device": None if restorer is None else str(restorer.device),
+        "precision": None if restorer is None else restorer.precision,
+        "versions": {"deblur": _version("deblur-cli"), "torch": _version("torch"), "python": platform.python_version()},
+        "files": files,
+    }
+
+
+def write_report(report: dict[str, Any], path: Path) -> None:
+    """Write `report` as JSON, in one step: what was at `path` before is there until the new one is whole.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with replacing(path) as stream:
+        # Names that are no text (arbitrary bytes, as Linux allows) pass as escapes.
+        stream.write((json.dumps(report, indent=2) + "\n").encode("ascii"))
+
+
+def _model(restorer: Restorer) -> dict[str, Any]:
+    model = restorer.model
+    return {"name": model.info.name, "label": model.label, "weights_sha256": model.sha256, "options": model.options}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return None
