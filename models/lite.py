@@ -18,12 +18,10 @@ from models.registry import register_model
 
 
 class PlainBlock(nn.Sequential):
-    """Convolution 3×3 and ReLU, started so that signals keep their size (He et al., ICCV 2015)."""
+    """Convolution 3×3 and ReLU."""
 
     def __init__(self, channels: int) -> None:
-        convolution = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-        super().__init__(convolution, nn.ReLU(inplace=True))
+        super().__init__(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True))
 
 
 class UnshuffledUNet(nn.Module):

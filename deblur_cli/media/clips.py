@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,13 +23,8 @@ def frame_rate(clip: Path) -> float:
     """
     import cv2
 
-    capture = cv2.VideoCapture(str(clip))
-    try:
-        if not capture.isOpened():
-            raise DatasetError(f"{clip}: not a video that can be decoded")
+    with _opened(clip) as capture:
         return float(capture.get(cv2.CAP_PROP_FPS))
-    finally:
-        capture.release()
 
 
 def read_frames(clip: Path) -> Iterator[np.ndarray]:
@@ -38,14 +35,22 @@ def read_frames(clip: Path) -> Iterator[np.ndarray]:
     """
     import cv2
 
-    capture = cv2.VideoCapture(str(clip))
-    try:
-        if not capture.isOpened():
-            raise DatasetError(f"{clip}: not a video that can be decoded")
+    with _opened(clip) as capture:
         while True:
             decoded, frame = capture.read()
             if not decoded:
                 return
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+@contextmanager
+def _opened(clip: Path) -> Iterator[Any]:
+    import cv2
+
+    capture = cv2.VideoCapture(str(clip))
+    try:
+        if not capture.isOpened():
+            raise DatasetError(f"{clip}: not a video that can be decoded")
+        yield capture
     finally:
         capture.release()

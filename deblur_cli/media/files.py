@@ -14,11 +14,7 @@ _END = ".part"
 
 def temporary_name(target: Path) -> Path:
     """A new name beside `target` for what is being written: `.NAME.xxxxxxxx.part`, recognised by `is_temporary`."""
-    # A name may have 255 bytes on most file systems, and ours adds 15 to the target's.
-    name = target.name
-    while len(os.fsencode(name)) > 255 - 15:
-        name = name[1:]
-    return target.with_name(f".{name}.{secrets.token_hex(4)}{_END}")
+    return target.with_name(f".{_shortened(target.name)}.{secrets.token_hex(4)}{_END}")
 
 
 def is_temporary(path: Path, target: Path | None = None) -> bool:
@@ -33,7 +29,14 @@ def is_temporary(path: Path, target: Path | None = None) -> bool:
     )
     if target is None or not ours:
         return ours
-    return path.parent == target.parent and target.name.endswith(stem[1:])
+    return path.parent == target.parent and stem[1:] == _shortened(target.name)
+
+
+def _shortened(name: str) -> str:
+    """The end of `name` that leaves room for ours: most file systems allow 255 bytes, and a temporary adds 15."""
+    while len(os.fsencode(name)) > 255 - 15:
+        name = name[1:]
+    return name
 
 
 @contextmanager

@@ -18,7 +18,6 @@ class Report:
     loss: float
     rate: float
     elapsed: float
-    crops_per_second: float
     scores: dict[str, float] | None = None
     """Validation: PSNR in dB of each set and of its blurred input, where this step validated."""
 
@@ -38,7 +37,7 @@ class Curves:
                 kept = [row for row in csv.reader(old) if row and row[0].isdigit() and int(row[0]) <= self.from_step]
         self._file = self.path.open("w", newline="", encoding="utf-8")
         self._rows = csv.writer(self._file)
-        self._rows.writerows([["step", "loss", "rate", "elapsed", "crops_per_second", "set", "psnr"], *kept])
+        self._rows.writerows([["step", "loss", "rate", "elapsed", "set", "psnr"], *kept])
         self._board = _tensorboard(self.path.parent)
         return self
 
@@ -52,13 +51,7 @@ class Curves:
         """Note a step: each `every`th loss, each validation."""
         if not self.active:
             return
-        row = [
-            report.step,
-            repr(report.loss),
-            f"{report.rate:.3e}",
-            f"{report.elapsed:.1f}",
-            f"{report.crops_per_second:.1f}",
-        ]
+        row = [report.step, repr(report.loss), f"{report.rate:.3e}", f"{report.elapsed:.1f}"]
         if report.step % self.every == 0:
             self._rows.writerow([*row, "", ""])
             if self._board:

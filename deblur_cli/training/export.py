@@ -30,16 +30,16 @@ def write_weights(
 ) -> str:
     """Write a network's weights in float16 with their card in the metadata; gives the file's SHA-256.
 
-    `scores` are the validation's, in dB; `material` counts what was trained on, by kind of source.
+    `scores` are `Validator.score`'s; `material` counts what was trained on, by kind of source.
     """
     card: dict[str, Any] = {
         "recipe": recipe_table(recipe),
-        "material": material,
+        "data": ", ".join(f"{count} {kind}" for kind, count in material.items()),
         "steps": progress.step,
         "hours": round(progress.elapsed / 3600, 3),
         "device": _device_name(next(network.parameters()).device),
         "date": datetime.now(UTC).date().isoformat(),
-        "validation": {name: round(value, 4) for name, value in scores.items()},
+        "scores": {name: _score(scores, name) for name in scores if f"{name} blurred" in scores},
     }
     return save_weights(network, path, name=recipe.model, options=recipe.options, card=card, dtype=torch.float16)
 
@@ -62,6 +62,11 @@ def export_run(run: Path, target: Path) -> str:
     with replacing(target.with_suffix(".json")) as stream:
         stream.write(json.dumps(card, indent=2, ensure_ascii=False).encode() + b"\n")
     return str(loaded.sha256)
+
+
+def _score(scores: dict[str, float], name: str) -> dict[str, float]:
+    restored, blurred = scores[name], scores[f"{name} blurred"]
+    return {"psnr_blurred": round(blurred, 4), "psnr": round(restored, 4), "gain": round(restored - blurred, 4)}
 
 
 def _device_name(device: torch.device) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 import models
 from deblur_cli.errors import TrainingError
+from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import Progress, read_checkpoint, restore_checkpoint, save_checkpoint
 from deblur_cli.training.curves import Curves, Report
 from deblur_cli.training.data import Pool, Source
@@ -62,7 +64,7 @@ def train(
         resume: go on from the checkpoint in `output`.
         accelerator: an `accelerate.Accelerator`, made here if None; it brings device, precision and processes.
         tell: called after each step.
-        wants_to_stop: asked after each step; true saves and ends (Ctrl-C).
+        wants_to_stop: asked in each step; true saves and ends after it (Ctrl-C).
 
     Raises:
         TrainingError: the loss is not finite (the last good checkpoint stays), or the checkpoint is another recipe's.
@@ -85,33 +87,28 @@ def train(
     loss_of = content_loss(recipe.loss)
     parallel = accelerator.prepare(network)
     rank, processes = accelerator.process_index, accelerator.num_processes
-    clock = _Clock(recipe.steps, limits, done)
-    pool = Pool(
-        sources,
-        recipe.pool,
-        recipe.batch,
-        recipe.seed,
-        accelerator.device,
-        lambda step: (lambda stage: (stage.weights, stage.blur))(recipe.stage_at(clock.progress(step))),
-    )
+    started = limits.clock() - done.elapsed
+
+    def progress_at(step: int) -> float:
+        by_clock = done.elapsed / limits.seconds if limits.seconds else 0.0
+        return min(1.0, max(step / recipe.steps, by_clock))
+
+    def mixture_at(step: int) -> tuple[dict[str, float], BlurSettings]:
+        stage = recipe.stage_at(progress_at(step))
+        return stage.weights, stage.blur
+
+    pool = Pool(sources, recipe.pool, recipe.batch, recipe.seed, accelerator.device, mixture_at)
     material = {source.kind: len(source) for source in sources}
     last = min(recipe.steps, limits.steps or recipe.steps)
-
-    def save(progress: Progress) -> None:
-        if accelerator.is_main_process:
-            save_checkpoint(output / CHECKPOINT, recipe, progress, network, average, optimizers)
-
     with Curves(output / CURVES, done.step, active=accelerator.is_main_process) as curves:
-        while done.step < last and clock.progress(done.step) < 1:
-            progress = clock.progress(done.step)
+        finished = done.step >= last or progress_at(done.step) >= 1
+        while not finished:
+            progress = progress_at(done.step)
             rate = recipe.rate_at(done.step, progress)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-            blurred, sharp = pool.batch(done.step, recipe.stage_at(progress).crop)
-            blurred, sharp = (
-                images[rank::processes].contiguous(memory_format=torch.channels_last) for images in (blurred, sharp)
-            )
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group["lr"] = rate
+            batch = pool.batch(done.step, recipe.stage_at(progress).crop)
+            blurred, sharp = (images[rank::processes].contiguous(memory_format=torch.channels_last) for images in batch)
             with accelerator.autocast():
                 restored = parallel(blurred)
             loss = loss_of(restored.float(), sharp, blurred)
@@ -119,41 +116,31 @@ def train(
             accelerator.backward(loss)
             if recipe.gradient_norm:
                 accelerator.clip_grad_norm_(network.parameters(), recipe.gradient_norm)
-            value = float(accelerator.reduce(loss.detach(), "mean"))
-            if not value < float("inf"):
+            # What all processes have to agree on, in one exchange: the loss, the time, whether somebody wants to stop.
+            own = torch.tensor([limits.clock() - started, float(wants_to_stop())], device=accelerator.device)
+            value, elapsed, wish = accelerator.reduce(torch.cat([loss.detach().view(1), own]), "mean").tolist()
+            if not math.isfinite(value):
                 raise TrainingError(
                     f"the loss of step {done.step} is {value}; the last good state is in {output / CHECKPOINT}: "
                     "lower the learning rate and go on with --resume"
                 )
             for optimizer in optimizers:
                 optimizer.step()
-            _update_average(average, network, recipe.ema, done.step)
-            done = replace(done, step=done.step + 1, elapsed=clock.elapsed())
-            finished = done.step >= last or clock.progress(done.step) >= 1
+            update_average(average, network, recipe.ema, done.step)
+            done = replace(done, step=done.step + 1, elapsed=elapsed)
+            finished = done.step >= last or progress_at(done.step) >= 1 or wish > 0
             scores = None
-            if validator and (finished or done.step % recipe.validate_every == 0):
+            if validator and (done.step % recipe.validate_every == 0 or (finished and not wish)):
                 scores = validator.score(average)
                 if scores["mean"] > done.best:
                     done = replace(done, best=scores["mean"])
                     if accelerator.is_main_process:
                         write_weights(average, output / BEST, recipe, done, scores, material)
-            stopping = wants_to_stop()
-            if finished or stopping or done.step % recipe.save_every == 0:
-                save(done)
-            report = Report(
-                done.step,
-                recipe.steps,
-                progress,
-                value,
-                rate,
-                done.elapsed,
-                clock.speed(done.step) * recipe.batch,
-                scores,
-            )
+            if accelerator.is_main_process and (finished or done.step % recipe.save_every == 0):
+                save_checkpoint(output / CHECKPOINT, recipe, done, network, average, optimizers)
+            report = Report(done.step, recipe.steps, progress, value, rate, elapsed, scores)
             curves.add(report)
             tell(report)
-            if stopping:
-                break
     return done
 
 
@@ -169,26 +156,9 @@ def default_accelerator(device: str = "auto") -> Any:
     return Accelerator(cpu=chosen.type == "cpu", mixed_precision="bf16" if fast_bfloat16(chosen) else "no")
 
 
-class _Clock:
-    """Progress of a run by steps and, where it has a time to keep, by the clock."""
-
-    def __init__(self, steps: int, limits: Limits, done: Progress) -> None:
-        self.steps, self.seconds, self.now, self.before = steps, limits.seconds, limits.clock, done
-        self.start = self.now()
-
-    def elapsed(self) -> float:
-        return self.before.elapsed + self.now() - self.start
-
-    def progress(self, step: int) -> float:
-        by_steps = step / self.steps
-        return by_steps if self.seconds is None else min(1.0, max(by_steps, self.elapsed() / self.seconds))
-
-    def speed(self, step: int) -> float:
-        return (step - self.before.step) / max(1e-9, self.now() - self.start)
-
-
 @torch.no_grad()
-def _update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move the floating-point tensors of `average` towards the network's, in place."""
     # Early on a long memory would be one of random weights: it grows with the steps, as in TensorFlow's moving average.
     decay = min(decay, (1 + step) / (10 + step))
     ours: list[Tensor] = list(average.state_dict().values())

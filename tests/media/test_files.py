@@ -17,6 +17,7 @@ def test_a_temporary_is_hidden_beside_its_target_and_recognised(tmp_path: Path) 
     temporary = temporary_name(target)
     assert temporary.parent == tmp_path
     assert temporary.name.startswith(".") and temporary.name.endswith(".part") and "harbour.v2.jpg" in temporary.name
+    assert not is_temporary(temporary, tmp_path / "v2.jpg")
     assert is_temporary(temporary) and is_temporary(temporary, target)
     assert not is_temporary(temporary, tmp_path / "other.jpg")
     assert temporary_name(target) != temporary

@@ -114,7 +114,8 @@ def test_training_learns(tmp_path: Path, sources: list[Source], accelerator: obj
     assert loaded.sha256 == digest
     assert loaded.info.name == "test-tiny"
     assert loaded.card["recipe"]["name"] == "tests"
-    assert loaded.card["material"] == {"photos": 2}
+    assert loaded.card["data"] == "2 photos"
+    assert loaded.card["scores"]["held out"]["gain"] == pytest.approx(reports[-1].scores["mean"], abs=1e-3)
     assert (tmp_path / "shipped.json").is_file()
     restored = loaded.network(pairs[0][0].unsqueeze(0) / 255)
     assert not torch.equal(restored, pairs[0][0].unsqueeze(0) / 255)

@@ -1,0 +1,63 @@
+"""How much memory a network takes for its activations: a small image is run, and the bytes of all tensors alive at a
+time are counted.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_PROBE = 64
+"""Side in pixels of the image that is tried; activations of convolutional networks grow with the pixels."""
+
+_SCRATCH = 1.3
+"""What convolutions need beside their input and output (packed weights, workspaces), as a factor."""
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made while it is entered, for as long as each lives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.peak = 0
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:  # a view, or the result of an operation in place
+            return
+        self._known.add(storage)
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, storage.nbytes())
+
+    def _forget(self, size: int) -> None:
+        self.live -= size
+
+
+def bytes_per_pixel(network: nn.Module, device: torch.device, multiple_of: int = 1, recurrent: bool = False) -> float:
+    """Peak bytes that `network` takes in float32 for each pixel of an image, input and output included.
+
+    Args:
+        network: N×3×H×W to the same, on `device`.
+        device: where to try it.
+        multiple_of: of which height and width must be multiples.
+        recurrent: whether it takes a state as well (None is given) and returns one.
+    """
+    side = -(-_PROBE // multiple_of) * multiple_of
+    counter = _LiveBytes()
+    with torch.no_grad(), counter:
+        blurred = torch.zeros(1, 3, side, side, device=device)
+        network(blurred, None) if recurrent else network(blurred)
+    return counter.peak / side**2 * _SCRATCH
