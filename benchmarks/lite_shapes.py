@@ -104,13 +104,13 @@ def main() -> None:
 
     files = sorted(arguments.photos.glob("*.webp"))
     fast, stills = load_clips(sorted(arguments.clips.glob("[AB]*.mp4")) + sorted(arguments.clips.glob("gopro*.mp4")))
-    pictures = load_photos([file for number, file in enumerate(files) if number % 20], 256).pictures
+    pictures = load_photos([file for number, file in enumerate(files) if number % 20], 256)
     sources = [PhotoSource([*pictures, *stills]), ClipSource(fast)]
     blurred = sorted(arguments.pairs.glob("*/blur/*.png"))
     validator = Validator(
         [
-            synthetic_set(load_photos(files[::20], 256), BlurSettings()),
-            paired_set("gopro", [(file, file.parents[1] / "sharp" / file.name) for file in blurred]),
+            synthetic_set(PhotoSource(load_photos(files[::20], 256)), BlurSettings()),
+            paired_set("gopro", [(file, file.parents[1] / "sharp" / file.name) for file in blurred], 16),
         ],
         torch.device("cpu"),
     )

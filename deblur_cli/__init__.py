@@ -1,9 +1,9 @@
 """deblur: make blurred photos and videos sharp.
 
-    from deblur_cli import Restorer
+from deblur_cli import Restorer
 
-    restorer = Restorer("lite")
-    sharp = restorer.restore(pixels)  # H×W×3 uint8, uint16 or float32 in [0, 1]; the same comes back
+restorer = Restorer("lite")
+sharp = restorer.restore(pixels)  # H×W×3 uint8, uint16 or float32 in [0, 1]; the same comes back
 """
 
 from __future__ import annotations

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deblur_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHOWN = 8
+"""Pairs in the picture that --sheet writes."""
 
 
 def synth(
@@ -21,6 +27,9 @@ def synth(
         tuple[float, float], typer.Option("--length", help="Shortest and longest path of the camera, in pixels.")
     ] = (2.0, 40.0),
     frames: Annotated[int, typer.Option("--frames", min=3, help="Frames of a clip averaged to one picture; odd.")] = 11,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Also write a picture of the first pairs.")
+    ] = None,
     clean: Annotated[
         bool, typer.Option("--clean", help="Motion blur alone: no defocus, noise or compression.")
     ] = False,
@@ -34,15 +43,19 @@ def synth(
     if frames % 2 == 0:
         raise UsageError(f"--frames must be odd, so that there is a middle frame; {frames} is not")
 
+    from dataclasses import replace
+
     from deblur_cli.commands.console import say
     from deblur_cli.media import clips as clip_files
     from deblur_cli.media.gather import gather_photos
     from deblur_cli.training.blur import BlurSettings
+    from deblur_cli.training.pictures import contact_sheet, write_png
     from deblur_cli.training.synth import synthesise_clip, synthesise_photo, write_pair
 
-    blur = BlurSettings(length=length)
+    # No foreground: the sharp picture of a pair is to be the photo that was given.
+    blur = BlurSettings(length=length, foreground=0.0)
     if clean:
-        blur = BlurSettings(length=length, defocus=0.0, noise=0.0, jpeg=0.0)
+        blur = replace(blur, defocus=0.0, noise=0.0, jpeg=0.0)
     given = [Path(text) for text in inputs]
     clips = [path for path in given if path.suffix.lower() in clip_files.SUFFIXES]
     for folder in (path for path in given if path.is_dir()):
@@ -52,12 +65,21 @@ def synth(
     if not photos and not clips:
         raise UsageError(f"there is no photo or video in {', '.join(inputs)}")
     made = 0
+    shown: list[tuple[Tensor, Tensor]] = []
+
+    def keep(pair: tuple[Tensor, Tensor], sequence: str, name: str) -> None:
+        nonlocal made
+        write_pair(*pair, output, sequence, name)
+        made += 1
+        if sheet and len(shown) < SHOWN:
+            shown.append(pair)
+
     for photo in photos:
         for number in range(count):
-            write_pair(*synthesise_photo(photo, blur, seed, number), output, "photos", f"{photo.stem}_{number:03d}")
-            made += 1
+            keep(synthesise_photo(photo, blur, seed, number), "photos", f"{photo.stem}_{number:03d}")
     for clip in clips:
         for number, pair in enumerate(synthesise_clip(clip, frames, say)):
-            write_pair(*pair, output, clip.stem, f"{number:06d}")
-            made += 1
+            keep(pair, clip.stem, f"{number:06d}")
+    if sheet:
+        write_png(sheet, contact_sheet(list(zip(*shown, strict=True))))
     typer.echo(f"{output}: {made} pairs")

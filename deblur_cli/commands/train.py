@@ -63,6 +63,7 @@ def train(
     from deblur_cli.training.recipe import load_recipe
     from deblur_cli.training.trainer import CHECKPOINT, Limits, default_accelerator
     from deblur_cli.training.trainer import train as run_training
+    from models import model_info
 
     chosen = load_recipe(recipe)
     chosen = replace(chosen, steps=steps) if steps else chosen
@@ -71,12 +72,12 @@ def train(
         raise UsageError(f"{output} holds a run already; go on with --resume, or choose another folder")
     files = find_files(photos=photos, clips_folder=clips, data=data, validation=validation)
     accelerator = default_accelerator(device)
-    with Monitor(chosen.steps, quiet=not accelerator.is_main_process) as monitor:
+    with Monitor(chosen.batch, quiet=not accelerator.is_main_process) as monitor:
         done = run_training(
             chosen,
-            load_sources(files, chosen.pool.size),
+            load_sources(files, chosen.pool.size, accelerator.device),
             output,
-            validator=load_validator(files, accelerator.device),
+            validator=load_validator(files, accelerator.device, model_info(chosen.model).multiple_of),
             limits=Limits(steps=stop_at, seconds=seconds),
             resume=resume,
             accelerator=accelerator,
@@ -106,8 +107,8 @@ class Monitor:
     """Shows the run on standard error (a bar on a terminal, else a line each half minute) and turns the first Ctrl-C
     into a wish to stop after the step, so that the run is saved whole."""
 
-    def __init__(self, steps: int, *, quiet: bool, every: float = 30.0) -> None:
-        self.steps, self.quiet, self.every = steps, quiet, every
+    def __init__(self, batch: int, *, quiet: bool, every: float = 30.0) -> None:
+        self.batch, self.quiet, self.every = batch, quiet, every
         self.interrupted = False
         self._said = -every
         self._first: Report | None = None
@@ -143,7 +144,7 @@ class Monitor:
             return
         from deblur_cli.commands.console import say
 
-        line = f"step {report.step}, loss {report.loss:.5f}, {self._speed(report):.2f} steps/s"
+        line = f"step {report.step}, loss {report.loss:.5f}, {self._speed(report):.0f} crops/s"
         if report.scores:
             sets = {name: psnr for name, psnr in report.scores.items() if name != "mean"}
             line += ", validation " + ", ".join(f"{name} {psnr:.3f} dB" for name, psnr in sets.items())
@@ -154,9 +155,9 @@ class Monitor:
             say(f"{100 * report.progress:.1f}%: {line}")
 
     def _speed(self, report: Report) -> float:
-        """Steps a second since this session's first step."""
+        """Crops a second since this session's first step."""
         self._first = self._first or report
-        return (report.step - self._first.step) / max(1e-9, report.elapsed - self._first.elapsed)
+        return self.batch * (report.step - self._first.step) / max(1e-9, report.elapsed - self._first.elapsed)
 
     def _interrupt(self, *signal: object) -> None:
         if self.interrupted:  # the second time it is meant

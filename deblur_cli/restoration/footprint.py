@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _PROBE = 64
 """Side in pixels of the image that is tried; activations of convolutional networks grow with the pixels."""
 
-_SCRATCH = 1.3
-"""What convolutions need beside their input and output (packed weights, workspaces), as a factor."""
+_SCRATCH = 2.0
+"""What packed weights, workspaces and gaps between blocks take besides, as a factor: 1.3 to 2.3 in the resident memory of
+processors, the most where the allocator keeps its blocks (`device.tune_allocator`)."""
 
 
 class _LiveBytes(TorchDispatchMode):

@@ -32,8 +32,8 @@ _WHOLE_PIXELS = {"cpu": 2_100_000, "cuda": 16_000_000, "mps": 16_000_000}
 """Up to how many pixels `auto` restores an image whole: a processor is as fast on larger ones in tiles and needs a
 fraction of the memory; a GPU's kernels index with 32 bits, and 16 Mpx with 128 channels are just below that."""
 
-_COMFORT = 256 << 20
-"""Bytes of activations a processor's tile may take under `auto`: its speed gains nothing from more."""
+_COMFORT = 320 << 20
+"""Bytes of activations a processor's tile may take under `auto`: larger tiles are hardly faster."""
 
 _SHARE = {"cpu": 0.5, "cuda": 0.8, "mps": 0.6}
 """Share of the memory available that activations may take; the rest is for photos read ahead, or other programs."""
@@ -285,10 +285,7 @@ class Restorer:
         side = max(plan.tile_height, plan.tile_width)
         smallest = max(SMALLEST_TILE, self.model.info.multiple_of)
         if side <= smallest:
-            raise OutOfMemoryError(
-                f"even tiles of {side} pixels do not fit into memory; close other programs, "
-                "raise the memory limit, use a smaller network, or another --device"
-            )
+            raise _too_little_memory(side)
         self._largest_tile = max(side // 2, smallest)
 
     def _batch_size(self, plan: TilePlan) -> int:
@@ -303,7 +300,12 @@ class Restorer:
     @functools.cached_property
     def _bytes_per_pixel(self) -> float:
         info = self.model.info
-        return bytes_per_pixel(self.model.network, self.device, info.multiple_of, info.recurrent)
+        try:
+            return bytes_per_pixel(self.model.network, self.device, info.multiple_of, info.recurrent)
+        except (MemoryError, RuntimeError) as error:
+            if not devices.is_out_of_memory(error):
+                raise
+            raise _too_little_memory(max(SMALLEST_TILE, info.multiple_of)) from error
 
     def _budget(self) -> int:
         return self._ram_budget if self.device.type == "cpu" else self._share_of_memory()
@@ -363,6 +365,13 @@ def _placed(model: str | Path | LoadedModel, device: torch.device) -> LoadedMode
     model.network.eval().requires_grad_(False).to(device, torch.float32)
     model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
+
+
+def _too_little_memory(side: int) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        f"even tiles of {side} pixels do not fit into memory; close other programs, raise the memory limit, "
+        "use a smaller network, or another --device"
+    )
 
 
 def _missing(length: int, multiple_of: int) -> int:

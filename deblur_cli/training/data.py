@@ -7,6 +7,7 @@ so the batch of step n is the same whether the run came there in one go or was r
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,15 +30,25 @@ PHOTO_FRAME = (720, 1280)
 """The frame that a crop of a photo is taken to be a part of, for rotations (GOPRO's size)."""
 
 
-def seeded(device: torch.device, *key: object) -> torch.Generator:
-    """A generator on `device` whose numbers depend on `key` alone."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
+@dataclass(frozen=True)
+class Dice:
+    """Random numbers that depend on a key alone: choices made on the host, so that no device is waited for, and a
+    generator on the device for what is drawn in tensors."""
 
+    host: random.Random
+    generator: torch.Generator
 
-def integers(low: int, high: int, count: int, generator: torch.Generator) -> list[int]:
-    """`count` integers in [low, high), uniformly."""
-    return torch.randint(low, high, (count,), generator=generator, device=generator.device).tolist()
+    @staticmethod
+    def seeded(device: torch.device, *key: object) -> Dice:
+        """The numbers that belong to `key`."""
+        digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+        seed = int.from_bytes(digest, "little") >> 1
+        return Dice(random.Random(seed), torch.Generator(device).manual_seed(seed))
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors are drawn."""
+        return self.generator.device
 
 
 class Source(Protocol):
@@ -48,8 +59,8 @@ class Source(Protocol):
         """`photos`, `clips` or `pairs`: the name of its weight in a recipe's stage."""
         ...
 
-    def draw(self, count: int, size: int, blur: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Blurred and sharp, each count×3×size×size in [0, 1] on the generator's device."""
+    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice) -> tuple[Tensor, Tensor]:
+        """Blurred and sharp, each count×3×size×size in [0, 1] on the dice's device."""
         ...
 
     def __len__(self) -> int:
@@ -68,29 +79,21 @@ class PhotoSource:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def draw(self, count: int, size: int, blur: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice) -> tuple[Tensor, Tensor]:
         margin = min(size // 4, int(blur.length[1]))
         whole = size + 2 * margin
-        scenes = torch.stack([self._scene(whole, generator) for _ in range(count)])
-        reach = [(side - size) / 2 for side in reversed(PHOTO_FRAME)]
-        offset = (2 * torch.rand(count, 2, generator=generator, device=generator.device) - 1) * torch.tensor(
-            reach, device=generator.device
-        ).clamp_min(0)
-        return synthesise(scenes, (size, size), blur, generator, frame=PHOTO_FRAME, offset=offset)
+        scenes = torch.stack([self._scene(whole, dice) for _ in range(count)])
+        reach = torch.tensor([(side - size) / 2 for side in reversed(PHOTO_FRAME)], device=dice.device).clamp_min(0)
+        offset = (2 * torch.rand(count, 2, generator=dice.generator, device=dice.device) - 1) * reach
+        return synthesise(scenes, (size, size), blur, dice.generator, frame=PHOTO_FRAME, offset=offset)
 
-    def _scene(self, side: int, generator: torch.Generator) -> Tensor:
+    def _scene(self, side: int, dice: Dice) -> Tensor:
         """The more textured of two random squares of a random picture, in [0, 1]."""
-        picture = self.pictures[integers(0, len(self.pictures), 1, generator)[0]]
-        shorter = min(picture.shape[1:])
-        scale = 0.5 + 0.5 * float(torch.rand((), generator=generator, device=generator.device))
-        cut = min(shorter, round(side / scale))
-        candidates = [_random_crop(picture, cut, generator) for _ in range(2)]
-        chosen = max(candidates, key=_texture).to(generator.device).float().unsqueeze(0) / 255
-        if cut != side:
-            chosen = functional.interpolate(
-                chosen, size=(side, side), mode="bilinear", align_corners=False, antialias=True
-            ).clamp(0, 1)
-        return chosen[0]
+        picture = dice.host.choice(self.pictures)
+        cut = min(*picture.shape[1:], round(side / dice.host.uniform(0.5, 1.0)))
+        one, other = (picture[_random_window(picture.shape[1:], cut, dice)].to(dice.device) for _ in range(2))
+        chosen = torch.where(_texture(one) >= _texture(other), one, other)
+        return _resized(chosen.float().unsqueeze(0) / 255, side)[0]
 
 
 @dataclass(frozen=True)
@@ -104,27 +107,18 @@ class ClipSource:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def draw(self, count: int, size: int, blur: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        pairs = [self._pair(size, generator) for _ in range(count)]
+    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice) -> tuple[Tensor, Tensor]:
+        pairs = [self._pair(size, dice) for _ in range(count)]
         return torch.stack([pair[0] for pair in pairs]), torch.stack([pair[1] for pair in pairs])
 
-    def _pair(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        frames = self.clips[integers(0, len(self.clips), 1, generator)[0]]
-        averaged = FRAMES_AVERAGED[integers(0, len(FRAMES_AVERAGED), 1, generator)[0]]
-        first = integers(0, len(frames) - averaged + 1, 1, generator)[0]
-        scale = 0.6 + 0.4 * float(torch.rand((), generator=generator, device=generator.device))
-        cut = min(round(size / scale), *frames.shape[2:])
-        middle = first + averaged // 2
-        window = max(
-            (_random_window(frames.shape[2:], cut, generator) for _ in range(2)),
-            key=lambda w: _texture(frames[middle][w]),
-        )
-        shutter = frames[first : first + averaged][:, window[0], window[1], window[2]].to(generator.device).float()
-        both = torch.stack([shutter.mean(dim=0), shutter[averaged // 2]]) / 255
-        if cut != size:
-            both = functional.interpolate(
-                both, size=(size, size), mode="bilinear", align_corners=False, antialias=True
-            ).clamp(0, 1)
+    def _pair(self, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
+        frames = dice.host.choice(self.clips)
+        averaged = dice.host.choice(FRAMES_AVERAGED)
+        first = dice.host.randrange(len(frames) - averaged + 1)
+        cut = min(*frames.shape[2:], round(size / dice.host.uniform(0.6, 1.0)))
+        window = _random_window(frames.shape[2:], cut, dice)
+        shutter = frames[first : first + averaged][:, *window].to(dice.device).float()
+        both = _resized(torch.stack([shutter.mean(dim=0), shutter[averaged // 2]]) / 255, size)
         return both[0], both[1]
 
 
@@ -139,16 +133,17 @@ class PairSource:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def draw(self, count: int, size: int, blur: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice) -> tuple[Tensor, Tensor]:
         drawn = []
-        for number in integers(0, len(self.pairs), count, generator):
-            both = torch.stack([load_picture(path) for path in self.pairs[number]])
-            crop = _random_crop(both, min(size, *both.shape[2:]), generator)
-            if crop.shape[-1] < size:
-                raise DatasetError(f"{self.pairs[number][0]}: smaller than the {size} pixels that training cuts out")
-            drawn.append(crop.to(generator.device).float() / 255)
-        both = torch.stack(drawn)
-        return both[:, 0], both[:, 1]
+        for _ in range(count):
+            files = dice.host.choice(self.pairs)
+            both = torch.stack([load_picture(path) for path in files])
+            if min(both.shape[2:]) < size:
+                raise DatasetError(f"{files[0]}: smaller than the {size} pixels that training cuts out")
+            window = _random_window(both.shape[2:], size, dice)
+            drawn.append(both[:, *window].to(dice.device).float() / 255)
+        pairs = torch.stack(drawn)
+        return pairs[:, 0], pairs[:, 1]
 
 
 def load_picture(path: Path) -> Tensor:
@@ -168,8 +163,8 @@ def load_picture(path: Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous()
 
 
-def load_photos(files: Iterable[Path], smallest: int) -> PhotoSource:
-    """Read photos into memory for training; those whose shorter side is under `smallest` pixels are left out.
+def load_photos(files: Iterable[Path], smallest: int) -> list[Tensor]:
+    """Read photos into memory, each 3×H×W uint8; those whose shorter side is under `smallest` pixels are left out.
 
     Raises:
         DatasetError: none is left.
@@ -177,7 +172,7 @@ def load_photos(files: Iterable[Path], smallest: int) -> PhotoSource:
     pictures = [picture for picture in map(load_picture, files) if min(picture.shape[1:]) >= smallest]
     if not pictures:
         raise DatasetError(f"no photo of at least {smallest} pixels to train on")
-    return PhotoSource(pictures)
+    return pictures
 
 
 def load_clips(files: Iterable[Path]) -> tuple[list[Tensor], list[Tensor]]:
@@ -245,15 +240,14 @@ class Pool:
     def batch(self, step: int, crop: int) -> tuple[Tensor, Tensor]:
         """Blurred and sharp of one step, each batch×3×crop×crop in [0, 1]."""
         self._fill(step)
-        generator = seeded(self.device, self.seed, "batch", step)
-        chosen = integers(0, self.settings.pairs, self.batch_size, generator)
+        dice = Dice.seeded(self.device, self.seed, "batch", step)
         crops = []
-        for number in chosen:
-            pair = _random_crop(self._pairs[number], crop, generator)
-            flip, mirror, turn = integers(0, 2, 3, generator)
-            dims = [dim for dim, wanted in ((2, flip), (3, mirror)) if wanted]
+        for _ in range(self.batch_size):
+            pair = self._pairs[dice.host.randrange(self.settings.pairs)]
+            pair = pair[:, *_random_window(pair.shape[2:], crop, dice)]
+            dims = [dim for dim in (2, 3) if dice.host.random() < 0.5]
             pair = pair.flip(dims) if dims else pair
-            crops.append(pair.transpose(2, 3) if turn else pair)
+            crops.append(pair.transpose(2, 3) if dice.host.random() < 0.5 else pair)
         both = torch.stack(crops).float() / 255
         return both[:, 0], both[:, 1]
 
@@ -271,30 +265,30 @@ class Pool:
         self._made = newest
 
     def _make(self, chunk: int, due: int) -> tuple[Tensor, Tensor]:
-        generator = seeded(self.device, self.seed, "chunk", chunk)
+        dice = Dice.seeded(self.device, self.seed, "chunk", chunk)
         weights, blur = self.mixture(due)
-        shares = torch.tensor([weights.get(source.kind, 0.0) for source in self.sources], dtype=torch.float64)
-        if not shares.sum() > 0:
+        shares = [weights.get(source.kind, 0.0) for source in self.sources]
+        if not sum(shares) > 0:
             raise DatasetError(f"this recipe's stage draws from {', '.join(weights)}, and none of these was given")
-        point = torch.rand((), generator=generator, device=self.device, dtype=torch.float64).cpu() * shares.sum()
-        source = self.sources[min(int((shares.cumsum(0) <= point).sum()), len(self.sources) - 1)]
-        return source.draw(self.settings.chunk, self.settings.size, blur, generator)
+        (source,) = dice.host.choices(self.sources, shares)
+        return source.draw(self.settings.chunk, self.settings.size, blur, dice)
 
 
-def _random_window(shape: Sequence[int], side: int, generator: torch.Generator) -> tuple[slice, slice, slice]:
+def _random_window(shape: Sequence[int], side: int, dice: Dice) -> tuple[slice, slice, slice]:
     """A square of `side` at a random place of a height×width picture, as an index of its C×H×W tensor."""
-    top = integers(0, shape[0] - side + 1, 1, generator)[0]
-    left = integers(0, shape[1] - side + 1, 1, generator)[0]
+    top, left = (dice.host.randrange(length - side + 1) for length in shape)
     return slice(None), slice(top, top + side), slice(left, left + side)
 
 
-def _random_crop(image: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """A square of `side` at a random place of ...×H×W."""
-    _, rows, columns = _random_window(image.shape[-2:], side, generator)
-    return image[..., rows, columns]
+def _resized(images: Tensor, side: int) -> Tensor:
+    """B×C×H×W squares at another size, without aliases."""
+    if images.shape[-1] == side:
+        return images
+    size = (side, side)
+    return functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
 
 
-def _texture(crop: Tensor) -> float:
+def _texture(crop: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring pixels, of every fourth row, in grey levels."""
     rows = crop[:, ::4].to(torch.int16)
-    return float((rows[:, :, 1:] - rows[:, :, :-1]).abs().float().mean())
+    return (rows[:, :, 1:] - rows[:, :, :-1]).abs().float().mean()

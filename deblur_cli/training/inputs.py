@@ -11,6 +11,7 @@ from deblur_cli.errors import DatasetError
 from deblur_cli.evaluation.datasets import find_pairs
 from deblur_cli.media import clips
 from deblur_cli.media.gather import gather_photos
+from deblur_cli.restoration.device import available_memory
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import ClipSource, PairSource, PhotoSource, Source, load_clips, load_photos
 from deblur_cli.training.validation import ValidationSet, Validator, paired_set, synthetic_set
@@ -56,28 +57,33 @@ def find_files(
     )
 
 
-def load_sources(files: TrainingFiles, pair_size: int) -> list[Source]:
-    """Read what a run draws from into memory (pairs from disk stay there until they are drawn)."""
+def load_sources(files: TrainingFiles, pair_size: int, device: torch.device) -> list[Source]:
+    """Read what a run draws from into memory: the device's, where it takes a quarter of that at most, else the host's.
+
+    Pairs from disk stay there until they are drawn. `pair_size` is the side of the squares that will be cut out.
+    """
     sources: list[Source] = []
     fast, stills = load_clips(files.clips)
+    training = [file for number, file in enumerate(files.photos) if number % HELD_OUT]
+    pictures = [*(load_photos(training, pair_size) if training else []), *stills]
+    if sum(one.numel() for one in (*fast, *pictures)) < available_memory(device) // 4:
+        fast, pictures = ([one.to(device) for one in several] for several in (fast, pictures))
     if fast:
         sources.append(ClipSource(fast))
-    training = [file for number, file in enumerate(files.photos) if number % HELD_OUT]
-    if training or stills:
-        pictures = list(load_photos(training, pair_size).pictures) if training else []
-        sources.append(PhotoSource([*pictures, *stills]))
+    if pictures:
+        sources.append(PhotoSource(pictures))
     if files.pairs:
         sources.append(PairSource(files.pairs))
     return sources
 
 
-def load_validator(files: TrainingFiles, device: torch.device) -> Validator | None:
-    """The sets that a run is validated on, or None where there are none."""
+def load_validator(files: TrainingFiles, device: torch.device, multiple_of: int) -> Validator | None:
+    """The sets that a run is validated on, or None where there are none; `multiple_of` is the network's."""
     sets: list[ValidationSet] = []
     if files.photos:
-        sets.append(synthetic_set(load_photos(files.photos[::HELD_OUT], 256), BlurSettings()))
+        sets.append(synthetic_set(PhotoSource(load_photos(files.photos[::HELD_OUT], 256)), BlurSettings()))
     if files.validation:
-        sets.append(paired_set("pairs", files.validation))
+        sets.append(paired_set("pairs", files.validation, multiple_of))
     return Validator(sets, device) if sets else None
 
 

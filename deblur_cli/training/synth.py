@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from deblur_cli.errors import DatasetError
+from deblur_cli.evaluation.metrics import round_to_uint8
 from deblur_cli.media import clips
-from deblur_cli.media.files import replacing
 from deblur_cli.training.blur import BlurSettings, synthesise
-from deblur_cli.training.data import HIGH_SPEED, load_picture, seeded
+from deblur_cli.training.data import HIGH_SPEED, Dice, load_picture
+from deblur_cli.training.pictures import write_png
 
 
 def synthesise_photo(photo: Path, blur: BlurSettings, seed: int, number: int) -> tuple[Tensor, Tensor]:
     """Blurred and sharp of one photo, each 3×H×W uint8; variant `number` of those that `seed` gives it."""
     scene = load_picture(photo).float().unsqueeze(0) / 255
     size = (scene.shape[2], scene.shape[3])
-    blurred, sharp = synthesise(scene, size, blur, seeded(torch.device("cpu"), seed, photo.name, number))
-    return _to_bytes(blurred[0]), _to_bytes(sharp[0])
+    blurred, sharp = synthesise(scene, size, blur, Dice.seeded(torch.device("cpu"), seed, photo.name, number).generator)
+    return round_to_uint8(blurred[0]), round_to_uint8(sharp[0])
 
 
 def synthesise_clip(clip: Path, averaged: int, tell: Callable[[str], None]) -> Iterable[tuple[Tensor, Tensor]]:
@@ -54,21 +55,10 @@ def write_pair(blurred: Tensor, sharp: Tensor, output: Path, sequence: str, name
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
-    import cv2
-
     for folder, picture in (("blur", blurred), ("sharp", sharp)):
         target = output / "train" / sequence / folder / f"{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.ascontiguousarray(picture.permute(1, 2, 0).numpy()[:, :, ::-1])
-        written, data = cv2.imencode(".png", pixels)
-        if not written:
-            raise OSError(f"{target}: the picture could not be encoded")
-        with replacing(target) as stream:
-            stream.write(data.tobytes())
-
-
-def _to_bytes(image: Tensor) -> Tensor:
-    return (image * 255).round().clamp(0, 255).to(torch.uint8)
+        write_png(target, picture)
 
 
 def _channels_first(frame: Any) -> Tensor:

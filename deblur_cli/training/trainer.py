@@ -22,11 +22,13 @@ from deblur_cli.training.data import Pool, Source
 from deblur_cli.training.export import BEST, write_weights
 from deblur_cli.training.losses import content_loss
 from deblur_cli.training.optimizers import make_optimizers
+from deblur_cli.training.pictures import write_png
 from deblur_cli.training.recipe import Recipe
 from deblur_cli.training.validation import Validator
 
 CHECKPOINT = "checkpoint.safetensors"
 CURVES = "curves.csv"
+PICTURE = "validation.png"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def train(
     tell: Callable[[Report], None] = lambda report: None,
     wants_to_stop: Callable[[], bool] = lambda: False,
 ) -> Progress:
-    """Train a recipe's network; leaves `checkpoint.safetensors`, `best.safetensors` and `curves.csv` in `output`.
+    """Train a recipe's network; leaves checkpoint, best weights, curves and a picture in `output`.
 
     The batch of a step depends on (seed, step) alone, so that a resumed run repeats the losses of an unbroken one to
     the last digit on a processor, unless `limits.seconds` makes the schedule depend on the clock.
@@ -136,6 +138,8 @@ def train(
                     done = replace(done, best=scores["mean"])
                     if accelerator.is_main_process:
                         write_weights(average, output / BEST, recipe, done, scores, material)
+                if accelerator.is_main_process:
+                    write_png(output / PICTURE, validator.picture(average))
             if accelerator.is_main_process and (finished or done.step % recipe.save_every == 0):
                 save_checkpoint(output / CHECKPOINT, recipe, done, network, average, optimizers)
             report = Report(done.step, recipe.steps, progress, value, rate, elapsed, scores)

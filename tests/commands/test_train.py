@@ -51,7 +51,12 @@ def test_train_then_export_then_use(material: Path, run) -> None:
     assert result.code == 0, result.stderr
     assert "12 steps" in result.stdout
     assert "validation" in result.stderr
-    assert {file.name for file in folder.iterdir()} >= {"checkpoint.safetensors", "best.safetensors", "curves.csv"}
+    assert {file.name for file in folder.iterdir()} >= {
+        "checkpoint.safetensors",
+        "best.safetensors",
+        "curves.csv",
+        "validation.png",
+    }
 
     again = run([*arguments, "-o", str(folder)])
     assert again.code == 2 and "--resume" in again.stderr

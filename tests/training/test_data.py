@@ -10,13 +10,13 @@ from deblur_cli.errors import DatasetError
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import (
     ClipSource,
+    Dice,
     PairSource,
     PhotoSource,
     Pool,
     PoolSettings,
     load_clips,
     load_photos,
-    seeded,
 )
 
 CPU = torch.device("cpu")
@@ -38,8 +38,8 @@ class Numbered:
     def __len__(self) -> int:
         return 1
 
-    def draw(self, count: int, size: int, blur: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        key = int(torch.randint(0, 200, (1,), generator=generator))
+    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice) -> tuple[Tensor, Tensor]:
+        key = dice.host.randrange(200)
         self.drawn.append(count)
         image = torch.full((count, 3, size, size), key / 255)
         return image, image
@@ -84,7 +84,7 @@ def test_a_stage_without_its_material_says_so() -> None:
 
 
 def test_photos_give_pairs_of_the_size_asked_for() -> None:
-    blurred, sharp = PhotoSource([picture(3, 70, 90)]).draw(3, 48, BLUR, seeded(CPU, "a"))
+    blurred, sharp = PhotoSource([picture(3, 70, 90)]).draw(3, 48, BLUR, Dice.seeded(CPU, "a"))
     assert blurred.shape == sharp.shape == (3, 3, 48, 48)
     assert not torch.allclose(blurred, sharp, atol=0.02)
 
@@ -92,7 +92,7 @@ def test_photos_give_pairs_of_the_size_asked_for() -> None:
 def test_a_clip_gives_the_mean_of_an_odd_number_of_frames_and_the_middle_one() -> None:
     # Frame t is of value t throughout: the mean of a run is its middle frame, whatever was cut and scaled.
     frames = torch.arange(40, dtype=torch.uint8).view(-1, 1, 1, 1).expand(40, 3, 64, 64).contiguous()
-    blurred, sharp = ClipSource([frames]).draw(6, 32, BLUR, seeded(CPU, "clip"))
+    blurred, sharp = ClipSource([frames]).draw(6, 32, BLUR, Dice.seeded(CPU, "clip"))
     assert torch.allclose(blurred, sharp, atol=1e-5)
     values = {round(float(value) * 255) for value in sharp[:, 0, 0, 0]}
     assert len(values) > 1 and all(3 <= value <= 36 for value in values)
@@ -107,11 +107,11 @@ def test_pairs_come_from_disk_and_stay_together(tmp_path: Path) -> None:
             cv2.imwrite(str(path), np.full((40, 50, 3), value, np.uint8))
             paths.append(path)
         pairs.append((paths[0], paths[1]))
-    blurred, sharp = PairSource(pairs).draw(8, 32, BLUR, seeded(CPU, "pairs"))
+    blurred, sharp = PairSource(pairs).draw(8, 32, BLUR, Dice.seeded(CPU, "pairs"))
     difference = ((sharp - blurred) * 255).round()
     assert torch.equal(difference, torch.full_like(difference, 100))
     with pytest.raises(DatasetError, match="smaller than"):
-        PairSource(pairs).draw(1, 64, BLUR, seeded(CPU, "pairs"))
+        PairSource(pairs).draw(1, 64, BLUR, Dice.seeded(CPU, "pairs"))
 
 
 def test_small_photos_are_left_out_and_none_left_is_an_error(tmp_path: Path) -> None:

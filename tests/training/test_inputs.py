@@ -8,6 +8,8 @@ import torch
 from deblur_cli.errors import DatasetError, UsageError
 from deblur_cli.training.inputs import HELD_OUT, TrainingFiles, find_files, load_sources, load_validator
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
@@ -22,14 +24,18 @@ def photos(tmp_path: Path) -> Path:
 def test_held_out_photos_are_never_trained_on(photos: Path) -> None:
     files = find_files(photos=photos)
     assert len(files.photos) == HELD_OUT + 2
-    (source,) = load_sources(files, 64)
+    (source,) = load_sources(files, 64, CPU)
     assert source.kind == "photos"
     assert len(source) == HELD_OUT  # all but the first and the twentieth after it
-    validator = load_validator(files, torch.device("cpu"))
+    validator = load_validator(files, CPU, 16)
     assert validator is not None
     scores = validator.score(torch.nn.Identity())
     assert scores["mean"] == pytest.approx(0, abs=1e-9)
     assert scores["synthetic"] == scores["synthetic blurred"]
+    picture = validator.picture(torch.nn.Identity())
+    assert picture.shape == (3, 2 * 256, 3 * 256)
+    assert torch.equal(picture[:, :, :256], picture[:, :, 256:512])  # restored by nothing is blurred
+    assert not torch.equal(picture[:, :, :256], picture[:, :, 512:])
 
 
 def test_pairs_and_clips_become_sources_of_their_kind(tmp_path: Path) -> None:
@@ -43,8 +49,8 @@ def test_pairs_and_clips_become_sources_of_their_kind(tmp_path: Path) -> None:
         writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
     files = find_files(data=tmp_path / "data", clips_folder=tmp_path / "clips")
-    assert {source.kind: len(source) for source in load_sources(files, 32)} == {"clips": 1, "pairs": 1}
-    assert load_validator(files, torch.device("cpu")) is None
+    assert {source.kind: len(source) for source in load_sources(files, 32, CPU)} == {"clips": 1, "pairs": 1}
+    assert load_validator(files, CPU, 16) is None
 
 
 def test_what_holds_nothing_is_said(tmp_path: Path) -> None:
@@ -58,4 +64,4 @@ def test_what_holds_nothing_is_said(tmp_path: Path) -> None:
         find_files(photos=tmp_path / "nowhere")
     with pytest.raises((DatasetError, UsageError), match="nowhere"):
         find_files(clips_folder=tmp_path / "nowhere")
-    assert load_sources(TrainingFiles(), 32) == []
+    assert load_sources(TrainingFiles(), 32, CPU) == []

@@ -10,7 +10,7 @@ from deblur_cli.errors import TrainingError
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import read_checkpoint
 from deblur_cli.training.curves import Report
-from deblur_cli.training.data import PhotoSource, PoolSettings, Source
+from deblur_cli.training.data import Dice, PhotoSource, PoolSettings, Source
 from deblur_cli.training.export import BEST, export_run
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.trainer import CHECKPOINT, CURVES, Limits, default_accelerator, train
@@ -99,7 +99,7 @@ def test_the_curves_of_a_resumed_run_hold_each_step_once(
 
 
 def test_training_learns(tmp_path: Path, sources: list[Source], accelerator: object) -> None:
-    blurred, sharp = sources[0].draw(2, 64, BlurSettings(length=(3, 6)), torch.Generator().manual_seed(5))
+    blurred, sharp = sources[0].draw(2, 64, BlurSettings(length=(3, 6)), Dice.seeded(torch.device("cpu"), 5))
     pairs = [((b * 255).to(torch.uint8), (s * 255).to(torch.uint8)) for b, s in zip(blurred, sharp, strict=True)]
     validator = Validator([ValidationSet("held out", pairs)], torch.device("cpu"))
     reports = run(replace(RECIPE, steps=160, validate_every=160), sources, tmp_path, accelerator, validator=validator)
