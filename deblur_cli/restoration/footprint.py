@@ -15,8 +15,8 @@ _PROBE = 64
 """Side in pixels of the image that is tried; activations of convolutional networks grow with the pixels."""
 
 _SCRATCH = 2.0
-"""What packed weights, workspaces and gaps between blocks take besides, as a factor: 1.3 to 2.3 in the resident memory of
-processors, the most where the allocator keeps its blocks (`device.tune_allocator`)."""
+"""What packed weights, workspaces and gaps between blocks take besides, as a factor: 1.3 to 2.3 in the resident memory
+on processors, the most where the allocator keeps its blocks (`device.tune_allocator`)."""
 
 
 class _LiveBytes(TorchDispatchMode):

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
 from deblur_cli.errors import DeblurError, OutOfMemoryError, UsageError
 from deblur_cli.restoration import device as devices
 from deblur_cli.restoration.footprint import bytes_per_pixel
 from deblur_cli.restoration.pixels import Pixels
-from deblur_cli.restoration.tiling import Span, TileBlender, TilePlan, largest_overlap, plan_tiles
+from deblur_cli.restoration.tiling import Span, TileBlender, TilePlan, largest_overlap, pad, plan_tiles
 from models import LoadedModel, load_model
 
 SMALLEST_TILE = 64
@@ -132,6 +131,8 @@ class Restorer:
         self._restore_tiles(
             image.height, image.width, lambda rows, columns: image.read(rows, columns).to(self.device), image.write
         )
+        if self.device.type == "cpu" and image.height * image.width > _WHOLE_PIXELS["cpu"]:
+            devices.trim_allocator()  # photos of this size are read and written beside the next
         return image.restored
 
     def restore_tensor(self, blurred: Tensor) -> Tensor:
@@ -179,7 +180,7 @@ class Restorer:
         blurred = self._checked(blurred)
         height, width = blurred.shape[2:]
         multiple_of = self.model.info.multiple_of
-        padded = _pad(blurred, _missing(height, multiple_of), _missing(width, multiple_of))
+        padded = pad(blurred, -height % multiple_of, -width % multiple_of)
         try:
             restored, state = self._run(padded, state)
         except (MemoryError, RuntimeError) as error:
@@ -228,7 +229,7 @@ class Restorer:
         order, size = list(plan.tiles()), self._batch_size(plan)
         for places in (order[i : i + size] for i in range(0, len(order), size)):
             tiles = [read(plan.rows[row], plan.columns[column]) for row, column in places]
-            tiles = [_pad(t, plan.tile_height - t.shape[2], plan.tile_width - t.shape[3]) for t in tiles]
+            tiles = [pad(t, plan.tile_height - t.shape[2], plan.tile_width - t.shape[3]) for t in tiles]
             restored, _ = self._run(tiles[0] if len(tiles) == 1 else torch.cat(tiles), None)
             for (row, column), tile in zip(places, restored.chunk(len(places)), strict=True):
                 blender.add(row, column, tile)
@@ -372,19 +373,6 @@ def _too_little_memory(side: int) -> OutOfMemoryError:
         f"even tiles of {side} pixels do not fit into memory; close other programs, raise the memory limit, "
         "use a smaller network, or another --device"
     )
-
-
-def _missing(length: int, multiple_of: int) -> int:
-    return -length % multiple_of
-
-
-def _pad(image: Tensor, bottom: int, right: int) -> Tensor:
-    """N×C×H×W with so many rows and columns more: its reflection, or its border where it is too small for that."""
-    for axis, extra in ((3, right), (2, bottom)):
-        if extra:
-            mode = "reflect" if extra < image.shape[axis] else "replicate"
-            image = functional.pad(image, (0, extra, 0, 0) if axis == 3 else (0, 0, 0, extra), mode=mode)
-    return image
 
 
 def _map_state(function: Callable[[Tensor], Any], state: Any) -> Any:

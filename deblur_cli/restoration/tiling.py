@@ -1,7 +1,8 @@
 """Cut an image into overlapping tiles and join the restored tiles without a seam.
 
-A tile sees less of the image than the whole does, which shows near its borders. So neighbouring tiles share a band, and
-there the image fades linearly from one to the other: a pixel at a tile's very border counts for next to nothing.
+A tile sees less of the image than the whole does, which shows near its borders. So neighbouring tiles share a band; its
+outer quarters are left to the tile that sees farther there, and over the inner half the image fades linearly from one
+to the other. (A fade over all of the band would give weight to a tile's worst pixels, a hard cut would show as a line.)
 The joining keeps these bands only; every pixel is handed on as soon as it is final.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 from deblur_cli.errors import UsageError
@@ -19,10 +21,16 @@ from deblur_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Span:
-    """The pixels from `start` up to, not including, `stop` that a tile covers along one axis."""
+    """The pixels from `start` up to, not including, `stop` that a tile covers along one axis.
+
+    Before `fade_start` the span before counts alone, from there to `fade_stop` they are blended; at the first span both
+    are its start.
+    """
 
     start: int
     stop: int
+    fade_start: int
+    fade_stop: int
 
     @property
     def size(self) -> int:
@@ -33,7 +41,7 @@ class Span:
 class TilePlan:
     """A grid of tiles of one size over an image padded to the network's multiple: each row span with each column span.
 
-    Neighbouring spans share pixels; those of two spans are blended, in the order of the spans.
+    Neighbouring spans share pixels, which are blended in the order of the spans.
     """
 
     rows: tuple[Span, ...]
@@ -71,7 +79,7 @@ def plan_tiles(height: int, width: int, tile: int, overlap: int, multiple_of: in
         height, width: of the image in pixels, at least 1.
         tile: the largest side of a tile in pixels, context included, rounded down to a multiple; 0 is the whole image.
         overlap: pixels of context that a tile has on each side where another tile joins it: neighbours share twice
-            that. Rounded up to what the multiple asks.
+            that, and fade over the half of what they share. Rounded up to what the multiple asks.
         multiple_of: the network's multiple.
 
     Raises:
@@ -99,13 +107,17 @@ def _plan_axis(length: int, tile: int, overlap: int, multiple_of: int) -> tuple[
             f"use at most {largest_overlap(tile, multiple_of)}, or larger tiles"
         )
     if size >= length:
-        return (Span(0, length),)
+        return (Span(0, length, 0, 0),)
     shared = _round_up(2 * overlap, multiple_of)
     count = _divide_up(length - shared, size - shared)
     size = _round_up(_divide_up(length + (count - 1) * shared, count), multiple_of)
     room = (length - size) // multiple_of
     starts = [room * i // (count - 1) * multiple_of for i in range(count)]
-    return tuple(Span(start, start + size) for start in starts)
+    spans = [Span(0, size, 0, 0)]
+    for before, start in itertools.pairwise(starts):
+        outer = (before + size - start) // 4
+        spans.append(Span(start, start + size, start + outer, before + size - outer))
+    return tuple(spans)
 
 
 def _divide_up(value: int, by: int) -> int:
@@ -114,6 +126,15 @@ def _divide_up(value: int, by: int) -> int:
 
 def _round_up(value: int, multiple_of: int) -> int:
     return _divide_up(value, multiple_of) * multiple_of
+
+
+def pad(image: Tensor, bottom: int, right: int) -> Tensor:
+    """N×C×H×W with so many rows and columns more: its reflection, or its border where it is too small for that."""
+    for axis, extra in ((3, right), (2, bottom)):
+        if extra:
+            mode = "reflect" if extra < image.shape[axis] else "replicate"
+            image = functional.pad(image, (0, extra, 0, 0) if axis == 3 else (0, 0, 0, extra), mode=mode)
+    return image
 
 
 class TileBlender:
@@ -136,25 +157,40 @@ class TileBlender:
 
     def add(self, row: int, column: int, tile: Tensor) -> None:
         """Blend the restored tile N×C×h×w at (`row`, `column`) of the grid; changes `tile` in place."""
-        rows, columns = self._plan.rows, self._plan.columns
-        if self._right is not None:
-            _fade(self._right, tile, dim=3)
-        last_column = column + 1 == len(columns)
-        finished_width = tile.shape[3] if last_column else columns[column + 1].start - columns[column].start
-        self._right = None if last_column else tile[:, :, :, finished_width:].clone()
-        block = tile[:, :, :, :finished_width]
-        if row > 0:
-            _fade(self._below.pop(column), block, dim=2)
-        last_row = row + 1 == len(rows)
-        finished_height = tile.shape[2] if last_row else rows[row + 1].start - rows[row].start
-        if not last_row:
-            self._below[column] = block[:, :, finished_height:].clone()
-        self._write(rows[row].start, columns[column].start, block[:, :, :finished_height])
+        rows, columns = self._plan.rows[row : row + 2], self._plan.columns[column : column + 2]
+        if column == 0:
+            self._right = None
+        strip, self._right = _join(self._right, tile, columns, dim=3)
+        block, below = _join(self._below.pop(column, None), strip, rows, dim=2)
+        if below is not None:
+            self._below[column] = below
+        self._write(rows[0].fade_start, columns[0].fade_start, block)
 
 
-def _fade(before: Tensor, tile: Tensor, dim: int) -> None:
-    """Blend `before` into the first pixels of `tile` along `dim`, from all `before` to all `tile`."""
-    width = before.shape[dim]
-    ramp = (torch.arange(width, dtype=tile.dtype, device=tile.device) + 0.5) / max(width, 1)
-    band = tile.narrow(dim, 0, width)
+def _join(before: Tensor | None, tile: Tensor, spans: tuple[Span, ...], dim: int) -> tuple[Tensor, Tensor | None]:
+    """Blend one tile with the one before it along `dim`.
+
+    Args:
+        before: what the tile before left to blend with; None for the first.
+        tile: the tile, from which its finished part is cut without a copy.
+        spans: the tile's span and, where there is one, the next.
+        dim: 2 for rows, 3 for columns.
+
+    Returns:
+        The pixels that are final now, and those that wait for the next tile (None after the last).
+    """
+    span = spans[0]
+    if before is not None:
+        _fade(before, tile.narrow(dim, span.fade_start - span.start, span.fade_stop - span.fade_start), dim)
+    if len(spans) == 1:
+        return tile.narrow(dim, span.fade_start - span.start, span.stop - span.fade_start), None
+    following = spans[1]
+    waiting = tile.narrow(dim, following.fade_start - span.start, following.fade_stop - following.fade_start).clone()
+    return tile.narrow(dim, span.fade_start - span.start, following.fade_start - span.fade_start), waiting
+
+
+def _fade(before: Tensor, band: Tensor, dim: int) -> None:
+    """Blend `before` into `band`, which has its shape, along `dim`: from nearly all `before` to nearly all `band`."""
+    width = band.shape[dim]
+    ramp = (torch.arange(width, dtype=band.dtype, device=band.device) + 0.5) / max(width, 1)
     band.copy_(torch.lerp(before, band, ramp if dim == 3 else ramp[:, None]))

@@ -27,6 +27,8 @@ class Stage:
     """Share of the run at which the stage ends; the last stage's is 1."""
     crop: int = 128
     """Side of the training crops in pixels, at most the pool's `size`."""
+    loss: str = ""
+    """Content loss of this stage; empty is the recipe's."""
     photos: float = 1.0
     """Weight of sharp photos blurred on the fly."""
     clips: float = 1.0

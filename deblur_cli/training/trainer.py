@@ -86,7 +86,6 @@ def train(
             )
         restore_checkpoint(tensors, network, average, optimizers)
     output.mkdir(parents=True, exist_ok=True)
-    loss_of = content_loss(recipe.loss)
     parallel = accelerator.prepare(network)
     rank, processes = accelerator.process_index, accelerator.num_processes
     started = limits.clock() - done.elapsed
@@ -109,11 +108,12 @@ def train(
             rate = recipe.rate_at(done.step, progress)
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
                 group["lr"] = rate
-            batch = pool.batch(done.step, recipe.stage_at(progress).crop)
+            stage = recipe.stage_at(progress)
+            batch = pool.batch(done.step, stage.crop)
             blurred, sharp = (images[rank::processes].contiguous(memory_format=torch.channels_last) for images in batch)
             with accelerator.autocast():
                 restored = parallel(blurred)
-            loss = loss_of(restored.float(), sharp, blurred)
+            loss = content_loss(stage.loss or recipe.loss)(restored.float(), sharp, blurred)
             network.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             if recipe.gradient_norm:

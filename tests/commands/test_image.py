@@ -219,12 +219,16 @@ def test_a_report_that_cannot_be_written_is_said_and_the_photos_are_there(
     assert len(list((folder.parent / "out").iterdir())) == 14
 
 
-# Each file takes its time to reach the disk, so that there is a middle to be killed in, with a temporary file there.
+# From the fourth on files take long to reach the disk, so that there is a middle to be killed in, with a temporary file
+# there, also where this process seldom gets to look.
 SLOW = """
 import os, sys, time
 real = os.fsync
+written = 0
 def fsync(descriptor):
-    time.sleep(0.08)
+    global written
+    written += 1
+    time.sleep(0.02 if written <= 3 else 1.5)
     real(descriptor)
 os.fsync = fsync
 from deblur_cli.__main__ import main

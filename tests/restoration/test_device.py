@@ -169,6 +169,7 @@ def test_the_processors_own_allocator_is_recognised() -> None:
 
 def test_tuning_the_allocator_happens_once_and_says_whether(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.tune_allocator() is devices.tune_allocator()
+    assert devices.trim_allocator() is None
     monkeypatch.setattr("sys.platform", "darwin")
     assert devices.tune_allocator.__wrapped__() is False
 

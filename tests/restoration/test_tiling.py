@@ -35,7 +35,7 @@ def test_plans_cover_the_image_on_the_networks_grid(case: tuple[int, int, int, i
     plan = plan_tiles(height, width, tile, overlap, multiple_of)
     for length, spans in ((height, plan.rows), (width, plan.columns)):
         length = _padded(length, multiple_of)
-        assert spans[0].start == 0
+        assert spans[0].start == spans[0].fade_start == spans[0].fade_stop == 0
         assert spans[-1].stop == length
         assert len({span.size for span in spans}) == 1
         assert spans[0].size <= max(tile, multiple_of)
@@ -46,6 +46,10 @@ def test_plans_cover_the_image_on_the_networks_grid(case: tuple[int, int, int, i
         for before, after in itertools.pairwise(spans):
             assert before.start < after.start
             assert before.stop - after.start >= 2 * overlap
+            assert before.fade_start < after.fade_start <= after.fade_stop <= before.stop
+            assert after.fade_stop - after.fade_start >= overlap
+            assert after.fade_start - after.start >= overlap // 2
+            assert before.stop - after.fade_stop >= overlap // 2
 
 
 @given(st.integers(1, 3000), st.integers(64, 600), st.sampled_from([1, 8, 16]))
@@ -105,11 +109,11 @@ def test_weights_are_positive_local_and_sum_to_one(case: tuple[int, int, int, in
     torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-6)
 
 
-def test_two_tiles_fade_linearly_over_what_they_share() -> None:
-    plan = plan_tiles(1, 12, 8, 2)
-    assert plan.columns == (Span(0, 8), Span(4, 12))
-    blended = _blend(plan, {(0, 0): torch.zeros(1, 1, 1, 8), (0, 1): torch.ones(1, 1, 1, 8)})
-    assert blended.flatten().tolist() == [0, 0, 0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1, 1, 1]
+def test_two_tiles_fade_linearly_over_half_of_what_they_share() -> None:
+    plan = plan_tiles(1, 24, 16, 4)
+    assert plan.columns == (Span(0, 16, 0, 0), Span(8, 24, 10, 14))
+    blended = _blend(plan, {(0, 0): torch.zeros(1, 1, 1, 16), (0, 1): torch.ones(1, 1, 1, 16)})
+    assert blended.flatten().tolist() == [0] * 10 + [0.125, 0.375, 0.625, 0.875] + [1] * 10
 
 
 def test_tiles_are_as_small_as_their_number_allows() -> None:
@@ -121,7 +125,7 @@ def test_tiles_are_as_small_as_their_number_allows() -> None:
 @pytest.mark.parametrize("tile", [0, 40, 1000])
 def test_an_image_within_one_tile_stays_whole(tile: int) -> None:
     plan = plan_tiles(33, 17, tile, 4, 8)
-    assert plan == TilePlan(rows=(Span(0, 40),), columns=(Span(0, 24),))
+    assert plan == TilePlan(rows=(Span(0, 40, 0, 0),), columns=(Span(0, 24, 0, 0),))
     assert plan.tile_count == 1
     assert plan.tile_pixels == 960
 

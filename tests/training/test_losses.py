@@ -17,6 +17,7 @@ BLURRED = SHARP - 0.2
         ("mse", 0.01),
         ("l1", 0.1),
         ("charbonnier", math.sqrt(0.01 + 1e-6)),
+        ("rmse", math.sqrt(0.01 + 1e-5)),
         ("psnr", 10 * math.log10(0.01 + 1e-5)),  # −20 dB, but for the floor
         ("relative", (0.01 + 1e-4) / (0.04 + 1e-4)),
     ],

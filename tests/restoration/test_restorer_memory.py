@@ -1,0 +1,167 @@
+"""Whole or in tiles, with plenty of memory or little: the engine's answer stays the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deblur_cli import Restorer
+from deblur_cli.errors import OutOfMemoryError
+from models.weights import shipped_weights
+from tests.restoration.networks import Apply, loaded, random_pixels, residual_network
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("tile", [256, 320, 512])
+def test_tiles_agree_with_the_whole(tile: int) -> None:
+    model = loaded(residual_network(), multiple_of=4)
+    pixels = random_pixels((600, 700, 3), np.uint8)
+    whole = Restorer(model, device="cpu", tile=0).restore(pixels).astype(int)
+    tiled = Restorer(model, device="cpu", tile=tile).restore(pixels).astype(int)
+    assert np.abs(whole - pixels).mean() > 2  # or the comparison would say nothing
+    difference = np.abs(whole - tiled)
+    assert difference.mean() <= 0.01
+    assert difference.max() <= 1
+
+
+def test_blending_hides_what_an_overlap_below_the_receptive_field_leaves() -> None:
+    model = loaded(residual_network(), multiple_of=4)
+    frames = torch.rand(1, 3, 300, 300, generator=torch.Generator().manual_seed(0))
+    whole = Restorer(model, device="cpu", tile=0).restore_tensor(frames)
+
+    def greatest_difference(overlap: int) -> float:
+        tiled = Restorer(model, device="cpu", tile=128, overlap=overlap).restore_tensor(frames)
+        return float((whole - tiled).abs().max())
+
+    assert greatest_difference(32) < 0.01 * greatest_difference(0)
+    assert greatest_difference(8) < 0.5 * greatest_difference(0)
+
+
+@pytest.mark.skipif(not shipped_weights("lite"), reason="no weights of lite are shipped yet")
+def test_tiles_of_the_shipped_network_agree_with_the_whole() -> None:
+    # Of a photo's kind: smooth areas, edges and texture, 3 megapixels.
+    generator = np.random.default_rng(0)
+    coarse = torch.from_numpy(generator.random((1, 3, 48, 64), dtype=np.float32))
+    image = nn.functional.interpolate(coarse, size=(1536, 2048), mode="bicubic").clamp(0, 1)
+    image[:, :, 300:1200, 500:1700] = image[:, :, 300:1200, 500:1700].round()
+    pixels = (image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    whole = Restorer("lite", device="cpu", tile=0).restore(pixels).astype(int)
+    for tile in (256, 700):
+        difference = np.abs(Restorer("lite", device="cpu", tile=tile).restore(pixels) - whole)
+        assert difference.mean() <= 0.5
+        assert difference.max() <= 3
+
+
+def fails_above(pixels: int, error: Exception) -> Apply:
+    def identity(blurred: Tensor) -> Tensor:
+        if blurred.shape[2] * blurred.shape[3] > pixels:
+            raise error
+        return blurred
+
+    return Apply(identity)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("tile", ["auto", 0, 256])
+def test_out_of_memory_halves_the_tiles_and_is_remembered(error: Exception, tile: str | int) -> None:
+    network, said = fails_above(100 * 100, error), list[str]()
+    restorer = Restorer(loaded(network), device="cpu", tile=tile, notify=said.append)
+    pixels = random_pixels((300, 500, 3), np.uint8)
+    np.testing.assert_array_equal(restorer.restore(pixels), pixels)
+    assert len(said) == 1
+    assert "memory is short" in said[0]
+    network.seen.clear()
+    np.testing.assert_array_equal(restorer.restore(pixels), pixels)
+    assert all(height * width <= 100 * 100 for _, _, height, width in network.seen)  # no second try of what failed
+    assert len(said) == 1
+
+
+def test_tiles_go_through_a_gpu_in_batches_that_end_when_memory_does() -> None:
+    def identity(blurred: Tensor) -> Tensor:
+        if blurred.shape[0] > 3:
+            raise MemoryError
+        return blurred
+
+    network, said = Apply(identity), list[str]()
+    restorer = Restorer(loaded(network), device="cpu", tile=64, notify=said.append)
+    pixels = random_pixels((100, 300, 3), np.uint8)
+    for batch, expected in ((2, {1, 2}), (5, {1, 5})):
+        restorer._batch = batch  # what a GPU has; this machine may have none
+        network.seen.clear()
+        np.testing.assert_array_equal(restorer.restore(pixels), pixels)
+        assert {shape[0] for shape in network.seen} == expected
+    frames = torch.rand(2, 3, 100, 200)
+    restorer._batch = 1
+    assert torch.equal(restorer.restore_tensor(frames), frames)
+    assert not said  # the tiles are as they were
+
+
+def test_the_first_rows_restored_are_restored_again_in_smaller_tiles() -> None:
+    calls = 0
+
+    def fails_late(blurred: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > 5 and blurred.shape[3] > 64:
+            raise MemoryError
+        return blurred
+
+    pixels = random_pixels((400, 400), np.uint16)
+    restorer = Restorer(loaded(Apply(fails_late)), device="cpu", tile=128, notify=lambda text: None)
+    for _ in range(2):
+        calls = 0
+        np.testing.assert_array_equal(restorer.restore(pixels), pixels)
+
+
+def test_only_when_the_smallest_tile_fails_it_is_an_error() -> None:
+    restorer = Restorer(loaded(fails_above(4096 - 1, MemoryError())), device="cpu")
+    with pytest.raises(OutOfMemoryError, match="tiles of 64 pixels do not fit"):
+        restorer.restore(random_pixels((200, 200, 3), np.uint8))
+    with pytest.raises(OutOfMemoryError, match="200×200 does not fit"):
+        restorer.restore_frame(torch.rand(1, 3, 200, 200))
+
+
+def test_other_faults_of_a_network_are_not_taken_for_memory() -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        restorer = Restorer(loaded(fails_above(8192, RuntimeError("shapes do not match"))), device="cpu")
+        restorer.restore(random_pixels((200, 200, 3), np.uint8))
+
+
+def test_a_memory_limit_makes_tiles_that_keep_to_it() -> None:
+    network, said = Apply(lambda blurred: blurred), list[str]()
+    pixels = random_pixels((400, 700, 3), np.uint8)
+    restorer = Restorer(loaded(network), device="cpu", memory_limit=600_000, notify=said.append)
+    for _ in range(2):
+        np.testing.assert_array_equal(restorer.restore(pixels), pixels)
+    sizes = {height * width for _, _, height, width in network.seen}
+    assert max(sizes) * 2 * 12 <= 600_000  # one float32 tensor of 3 channels, with room for scratch
+    assert said == ["memory is short: going on in tiles of at most 116 pixels"]
+
+
+def test_a_memory_limit_beneath_the_smallest_tile_is_an_error() -> None:
+    restorer = Restorer("test-tiny", device="cpu", memory_limit=10_000)
+    with pytest.raises(OutOfMemoryError, match="raise the memory limit"):
+        restorer.restore(random_pixels((70, 70, 3), np.uint8))
+
+
+def test_large_images_go_in_tiles_of_their_own_accord() -> None:
+    network = Apply(lambda blurred: blurred)
+    said: list[str] = []
+    restorer = Restorer(loaded(network), device="cpu", notify=said.append)
+    restorer.restore(random_pixels((1500, 2000), np.uint8))
+    assert max(max(shape) for shape in network.seen) <= 1024
+    network.seen.clear()
+    restorer.restore(random_pixels((720, 1280), np.uint8))
+    assert network.seen == [(1, 3, 720, 1280)]
+    assert not said
