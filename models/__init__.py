@@ -1,9 +1,9 @@
 """Networks that make blurred images sharp: one registry, one file a network, weights beside them.
 
-    >>> import models
-    >>> network = models.create_model("test-tiny")
-    >>> models.model_info("lite").multiple_of
-    16
+>>> import models
+>>> network = models.create_model("test-tiny")
+>>> models.model_info("lite").multiple_of
+16
 """
 
 from models import lite, nafnet, tiny  # noqa: F401  (importing a network registers it)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deblur_cli.commands.console import Progress, shown
-from deblur_cli.commands.options import engine_options
+from deblur_cli.commands.options import Device, Overlap, Precision, Tile, engine_options
 from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
@@ -55,12 +55,10 @@ def evaluate(
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the restored pictures as PNG below DIR/NETWORK.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    tile: Annotated[str, typer.Option(help="Side of the tiles in pixels; 0: none; auto.")] = "auto",
-    overlap: Annotated[
-        int | None, typer.Option(min=0, help="Overlap of the tiles in pixels. [default: the network's]")
-    ] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    tile: Tile = "auto",
+    overlap: Overlap = None,
 ) -> None:
     """Score networks by PSNR and two kinds of SSIM, beside the blurred input itself.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deblur_cli.commands.console import Progress, say, shown
-from deblur_cli.commands.options import engine_options
+from deblur_cli.commands.options import Device, Overlap, Precision, Tile, engine_options
 from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, PhotoError, UsageError
 
 if TYPE_CHECKING:
@@ -55,12 +55,10 @@ def image(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write what became of each photo to this file.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    tile: Annotated[str, typer.Option(help="Side of the tiles in pixels; 0: none; auto.")] = "auto",
-    overlap: Annotated[
-        int | None, typer.Option(min=0, help="Overlap of the tiles in pixels. [default: the network's]")
-    ] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    tile: Tile = "auto",
+    overlap: Overlap = None,
     memory_limit: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Memory that the network may use on a processor, like 2G.")
     ] = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deblur_cli.commands.options import Device
 from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def train(
     export: Annotated[
         Path | None, typer.Option("--export", help="Do not train: write the run's best weights and their card here.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Train a network on pairs, sharp photos or high-speed clips.
 
