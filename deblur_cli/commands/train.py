@@ -12,7 +12,10 @@ from deblur_cli.commands.options import Device
 from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from deblur_cli.training.curves import Report
+    from deblur_cli.training.recipe import Recipe
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -41,6 +44,9 @@ def train(
         str | None, typer.Option("--max-time", help="Time for the whole run (90s, 30m, 2h); the schedule ends there.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the run's folder.")] = False,
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="NAME_OR_FILE", help="Begin with these weights, to fine-tune them.")
+    ] = None,
     export: Annotated[
         Path | None, typer.Option("--export", help="Do not train: write the run's best weights and their card here.")
     ] = None,
@@ -81,6 +87,7 @@ def train(
             validator=load_validator(files, accelerator.device, model_info(chosen.model).multiple_of),
             limits=Limits(steps=stop_at, seconds=seconds),
             resume=resume,
+            start=_start(start, chosen) if start else None,
             accelerator=accelerator,
             tell=monitor.tell,
             wants_to_stop=monitor.wants_to_stop,
@@ -90,6 +97,18 @@ def train(
         typer.echo(f"{output}: {done.step} steps in {done.elapsed / 60:.1f} minutes{gain}")
     if monitor.interrupted:
         raise KeyboardInterrupt
+
+
+def _start(name_or_file: str, recipe: Recipe) -> nn.Module:
+    from models import create_model, load_model
+
+    loaded = load_model(name_or_file)
+    wanted = create_model(recipe.model, **recipe.options).state_dict()
+    if {key: tensor.shape for key, tensor in wanted.items()} != {
+        key: tensor.shape for key, tensor in loaded.network.state_dict().items()
+    }:
+        raise UsageError(f"{name_or_file}: not weights of the network that recipe '{recipe.name}' trains")
+    return loaded.network
 
 
 def parse_duration(text: str) -> float:

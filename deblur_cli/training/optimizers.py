@@ -19,6 +19,9 @@ from deblur_cli.errors import UsageError
 if TYPE_CHECKING:
     from deblur_cli.training.recipe import Recipe
 
+SHARE_OF_ADAMW = 0.2
+"""Learning rate of biases and outer convolutions, as a share of that of the weights that follow Muon."""
+
 # Coefficients of the quintic Newton-Schulz iteration that drives all singular values near 1 in five steps (ibid.).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
@@ -38,10 +41,12 @@ class Muon(Optimizer):
     """Orthogonalised Nesterov momentum for weights of two and more dimensions.
 
     The update is scaled to a root mean square of 0.2, about AdamW's (Liu et al., "Muon is scalable for LLM training",
-    2025), so that AdamW's learning rates serve.
+    2025), so that AdamW's learning rates serve. A weight's norm is kept from growing beyond that of He's initialisation
+    (√(2·rows), He et al., ICCV 2015): steps of one size in every direction otherwise add up, and a network without
+    normalisation grows layer by layer until a ReLU shuts it off.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95, decay: float = 0.0) -> None:
+    def __init__(self, parameters: Iterable[Any], lr: float, momentum: float = 0.95, decay: float = 0.0) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "decay": decay})
 
     @torch.no_grad()
@@ -58,10 +63,11 @@ class Muon(Optimizer):
                 update = orthogonalise(nesterov.flatten(1)).view_as(parameter)
                 parameter.mul_(1 - group["lr"] * group["decay"])
                 parameter.add_(update, alpha=-0.2 * group["lr"] * max(nesterov.flatten(1).shape) ** 0.5)
+                parameter.mul_(((2 * len(parameter)) ** 0.5 / parameter.norm().clamp_min(1e-12)).clamp_max(1))
 
 
 def make_optimizers(network: nn.Module, recipe: Recipe) -> list[Optimizer]:
-    """The optimisers that share a network's parameters; the trainer sets their learning rate.
+    """The optimisers that share a network's parameters; each group's `share` says how much of the rate is its own.
 
     Raises:
         UsageError: the recipe names an optimiser that there is not.
@@ -70,9 +76,10 @@ def make_optimizers(network: nn.Module, recipe: Recipe) -> list[Optimizer]:
         raise UsageError(f"no optimizer is called '{recipe.optimizer}'; there are adamw and muon")
     inner = _inner_weights(network) if recipe.optimizer == "muon" else []
     others = [parameter for parameter in network.parameters() if all(parameter is not one for one in inner)]
-    optimizers: list[Optimizer] = [AdamW(others, lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.weight_decay)]
+    groups = [{"params": others, "share": SHARE_OF_ADAMW if inner else 1.0}]
+    optimizers: list[Optimizer] = [AdamW(groups, lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.weight_decay)]
     if inner:
-        optimizers.append(Muon(inner, lr=recipe.rate, decay=recipe.weight_decay))
+        optimizers.append(Muon([{"params": inner, "share": 1.0}], lr=recipe.rate, decay=recipe.weight_decay))
     return optimizers
 
 

@@ -51,6 +51,7 @@ def train(
     validator: Validator | None = None,
     limits: Limits = Limits(),
     resume: bool = False,
+    start: nn.Module | None = None,
     accelerator: Any = None,
     tell: Callable[[Report], None] = lambda report: None,
     wants_to_stop: Callable[[], bool] = lambda: False,
@@ -64,6 +65,7 @@ def train(
         sources: where pairs come from; the recipe's stages weigh them by their kind.
         validator: scores the averaged weights now and then; the best are kept apart.
         resume: go on from the checkpoint in `output`.
+        start: a network of the recipe's shape whose weights the run begins with, instead of random ones.
         accelerator: an `accelerate.Accelerator`, made here if None; it brings device, precision and processes.
         tell: called after each step.
         wants_to_stop: asked in each step; true saves and ends after it (Ctrl-C).
@@ -74,6 +76,8 @@ def train(
     accelerator = accelerator or default_accelerator()
     torch.manual_seed(recipe.seed)
     network = models.create_model(recipe.model, **recipe.options).to(accelerator.device)
+    if start is not None:
+        network.load_state_dict(start.state_dict())
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).requires_grad_(False).eval()
     optimizers = make_optimizers(network, recipe)
@@ -107,7 +111,7 @@ def train(
             progress = progress_at(done.step)
             rate = recipe.rate_at(done.step, progress)
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             stage = recipe.stage_at(progress)
             batch = pool.batch(done.step, stage.crop)
             blurred, sharp = (images[rank::processes].contiguous(memory_format=torch.channels_last) for images in batch)

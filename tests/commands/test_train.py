@@ -12,6 +12,8 @@ import pytest
 
 from deblur_cli.commands.train import parse_duration
 from deblur_cli.errors import UsageError
+from models import create_model
+from models.weights import save_weights
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -64,6 +66,13 @@ def test_train_then_export_then_use(material: Path, run) -> None:
     assert exported.code == 0, exported.stderr
     card = json.loads((material / "mine.json").read_text())
     assert card["model"] == "test-tiny" and card["steps"] == 12 and card["sha256"] in exported.stdout
+
+    tuned = run([*arguments, "-o", str(material / "tuned"), "--start", str(material / "mine.safetensors")])
+    assert tuned.code == 0, tuned.stderr
+    wrong = material / "wrong.safetensors"
+    save_weights(create_model("test-tiny", width=4), wrong, name="test-tiny", options={"width": 4}, card={})
+    refused = run([*arguments, "-o", str(material / "refused"), "--start", str(wrong)])
+    assert refused.code == 2 and "not weights of the network" in refused.stderr
 
 
 @pytest.mark.parametrize(

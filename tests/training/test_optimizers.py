@@ -42,3 +42,22 @@ def test_muon_takes_the_inner_convolutions_and_adamw_the_rest() -> None:
 def test_an_unknown_optimizer_is_refused() -> None:
     with pytest.raises(UsageError, match="adamw and muon"):
         make_optimizers(models.create_model("test-tiny"), Recipe(model="test-tiny", optimizer="sgd"))
+
+
+def test_weights_do_not_outgrow_their_start() -> None:
+    """Pushed the same way for long, a weight stops at the norm of He's initialisation."""
+    weight = nn.Parameter(0.01 * torch.randn(32, 16, 3, 3, generator=torch.Generator().manual_seed(0)))
+    optimizer = Muon([weight], lr=0.5)
+    for _ in range(50):
+        weight.grad = torch.ones_like(weight) + 0.1 * weight.detach()
+        optimizer.step()
+    assert float(weight.detach().norm()) == pytest.approx((2 * 32) ** 0.5, rel=1e-3)
+
+
+def test_each_group_has_its_share_of_the_rate() -> None:
+    network = models.create_model("lite")
+    adamw, muon = make_optimizers(network, Recipe(model="lite", optimizer="muon"))
+    assert [group["share"] for group in adamw.param_groups] == [0.2]
+    assert [group["share"] for group in muon.param_groups] == [1.0]
+    (alone,) = make_optimizers(network, Recipe(model="lite"))
+    assert [group["share"] for group in alone.param_groups] == [1.0]

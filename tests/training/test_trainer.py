@@ -150,6 +150,15 @@ def test_a_wish_to_stop_saves_the_step_just_done(tmp_path: Path, sources: list[S
     assert read_checkpoint(tmp_path / CHECKPOINT)[1].step == 7
 
 
+def test_a_run_can_begin_with_given_weights(tmp_path: Path, sources: list[Source], accelerator: object) -> None:
+    start = models.create_model("test-tiny")
+    with torch.no_grad():
+        start.last.bias.fill_(0.25)
+    run(replace(RECIPE, ema=0.0), sources, tmp_path, accelerator, limits=Limits(steps=1), start=start)
+    tensors = read_checkpoint(tmp_path / CHECKPOINT)[2]
+    assert torch.allclose(tensors["network.last.bias"], torch.full((3,), 0.25), atol=0.01)
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, sources: list[Source], accelerator: object) -> None:
     run(RECIPE, sources, tmp_path, accelerator, limits=Limits(steps=5))
     with pytest.raises(TrainingError, match="another recipe"):
