@@ -82,7 +82,7 @@ def _stack(block: type[nn.Module], width: int, blocks: int) -> nn.Sequential:
     "lite",
     "the default: a small residual U-Net on a pixel-unshuffled image, made for processors",
     multiple_of=lambda options: options["unshuffle"] * 2 ** (len(options["widths"]) - 1),
-    tile_overlap=32,
+    tile_overlap=128,
 )
 def lite(
     unshuffle: int = 2,

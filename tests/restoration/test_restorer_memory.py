@@ -49,10 +49,12 @@ def test_tiles_of_the_shipped_network_agree_with_the_whole() -> None:
     image[:, :, 300:1200, 500:1700] = image[:, :, 300:1200, 500:1700].round()
     pixels = (image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     whole = Restorer("lite", device="cpu", tile=0).restore(pixels).astype(int)
-    for tile in (256, 700):
+    # The network sees about 130 pixels far. Tiles of 256 have room for 64 pixels of context: alike on the whole, while
+    # single pixels at hard edges may differ. With the context that the network asks for no pixel differs visibly.
+    for tile, largest in ((256, 32), (1024, 4)):
         difference = np.abs(Restorer("lite", device="cpu", tile=tile).restore(pixels) - whole)
-        assert difference.mean() <= 0.5
-        assert difference.max() <= 3
+        assert difference.mean() <= 0.1
+        assert difference.max() <= largest
 
 
 def fails_above(pixels: int, error: Exception) -> Apply:
