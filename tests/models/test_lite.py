@@ -36,4 +36,4 @@ def test_what_is_shipped_is_small_and_sees_far() -> None:
         effect = (network(changed) - network(image)).abs().amax(dim=(0, 1))
     effect = effect.clone()
     effect[80:176, 80:176] = 0
-    assert effect.max() > 1e-5, "nothing more than 40 pixels away matters: the coarse levels are dead"
+    assert effect.max() > 1e-4, "nothing more than 40 pixels away matters: the coarse levels are dead"
