@@ -28,30 +28,42 @@ class Box(NamedTuple):
     right: int
 
 
+class _Count(NamedTuple):
+    """A statistic over the pixels counted so far; None over none."""
+
+    value: Tensor | None = None
+    pixels: int = 0
+
+
 class WholeImageStatistic(nn.Module):
     """A statistic over all pixels: N×C×H×W to N×C×1×1 float32. Without parameters, so it leaves no name in weights."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._tiles: Sequence[Box] | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Take each image for a whole one (again)."""
+        self._tiles: Sequence[Box] = ()
         self._size = (0, 0)
         self._answer: Tensor | None = None
-        self._counted: Tensor | None = None
-        self._pixels = 0
+        self._before = self._now = _Count()
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._tiles is None:
+        if not self._tiles:
             return self.over(x.float())
+        # From what was counted before this batch: a batch that is run again, in another precision, counts once.
+        self._now = self._before
         scale = [of_tile // of_features for of_tile, of_features in zip(self._size, x.shape[2:], strict=True)]
-        for tile, box in zip(x.detach().chunk(len(self._tiles)), self._tiles, strict=True):
+        for tile, box in zip(x.chunk(len(self._tiles)), self._tiles, strict=True):
             rows = slice(box.top // scale[0], box.bottom // scale[0])
             columns = slice(box.left // scale[1], box.right // scale[1])
             part = tile[:, :, rows, columns].float()
-            pixels = part.shape[2] * part.shape[3]
-            self._counted = self.joined(self._counted, self._pixels, self.over(part), pixels)
-            self._pixels += pixels
+            own = _Count(self.over(part), part.shape[2] * part.shape[3])
+            value = own.value if self._now.value is None else self.joined(self._now, own)
+            self._now = _Count(value, self._now.pixels + own.pixels)
         # In the first round no answer is known yet; what was counted so far is close to it.
-        answer = self._counted if self._answer is None else self._answer
+        answer = self._now.value if self._answer is None else self._answer
         assert answer is not None
         return answer.repeat(len(self._tiles), 1, 1, 1)
 
@@ -59,26 +71,21 @@ class WholeImageStatistic(nn.Module):
         """The statistic of N×C×H×W float32, as N×C×1×1."""
         raise NotImplementedError
 
-    def joined(self, one: Tensor | None, pixels: int, other: Tensor, more: int) -> Tensor:
-        """The statistic of two areas together, from each one's own and its number of pixels; `one` is None at first."""
+    def joined(self, one: _Count, other: _Count) -> Tensor:
+        """The statistic of two areas together."""
         raise NotImplementedError
 
     def begin(self, size: tuple[int, int], tiles: Sequence[Box]) -> None:
         """The next batch holds `tiles`, each of `size` (height, width) at full resolution."""
-        self._size, self._tiles = size, tiles
+        self._before, self._size, self._tiles = self._now, size, tiles
 
     def end_round(self) -> float:
         """Answer with what was counted from now on; returns by how much that changes, relative to the largest value."""
-        before, answer = self._answer, self._counted
-        self._answer, self._counted, self._pixels = answer, None, 0
+        before, answer = self._answer, self._now.value
+        self._answer, self._before, self._now = answer, _Count(), _Count()
         if before is None or answer is None:
             return math.inf
         return float((answer - before).abs().max() / answer.abs().max().clamp_min(1e-12))
-
-    def reset(self) -> None:
-        """Take each image for a whole one again."""
-        self._tiles = self._answer = self._counted = None
-        self._pixels = 0
 
 
 class WholeImageMean(WholeImageStatistic):
@@ -87,8 +94,9 @@ class WholeImageMean(WholeImageStatistic):
     def over(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3), keepdim=True)
 
-    def joined(self, one: Tensor | None, pixels: int, other: Tensor, more: int) -> Tensor:
-        return other if one is None else torch.lerp(one, other, more / (pixels + more))
+    def joined(self, one: _Count, other: _Count) -> Tensor:
+        assert one.value is not None and other.value is not None
+        return torch.lerp(one.value, other.value, other.pixels / (one.pixels + other.pixels))
 
 
 class WholeImageMax(WholeImageStatistic):
@@ -97,22 +105,25 @@ class WholeImageMax(WholeImageStatistic):
     def over(self, x: Tensor) -> Tensor:
         return x.amax(dim=(2, 3), keepdim=True)
 
-    def joined(self, one: Tensor | None, pixels: int, other: Tensor, more: int) -> Tensor:
-        return other if one is None else torch.maximum(one, other)
+    def joined(self, one: _Count, other: _Count) -> Tensor:
+        assert one.value is not None and other.value is not None
+        return torch.maximum(one.value, other.value)
 
 
 class SharedStatistics:
     """The statistics of a network, while it goes through the tiles of one image.
 
     Args:
-        network: whose `WholeImageStatistic` modules are to be shared; where there are none, one round is enough.
+        network: whose `WholeImageStatistic` modules are to be shared; None where there is but one tile. One round is
+            enough where nothing is shared.
     """
 
     TOLERANCE = 1e-3
     """Relative change of the answers below which another round would change no pixel by a grey level."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self._statistics = [module for module in network.modules() if isinstance(module, WholeImageStatistic)]
+    def __init__(self, network: nn.Module | None) -> None:
+        modules = network.modules() if network else ()
+        self._statistics = [module for module in modules if isinstance(module, WholeImageStatistic)]
 
     def begin(self, size: tuple[int, int], tiles: Sequence[Box]) -> None:
         """The next batch of the network holds `tiles`, stacked along the batch, each of `size` (height, width)."""

@@ -11,8 +11,8 @@ from deblur_cli.errors import UsageError
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
-Tile = Annotated[str, typer.Option(help="Side of the tiles in pixels; 0: none; auto.")]
-Overlap = Annotated[int | None, typer.Option(min=0, help="Context of each tile in pixels. [default: the network's]")]
+Tile = Annotated[str, typer.Option(help="Side of the tiles in pixels, context apart; 0: none; auto.")]
+Overlap = Annotated[int | None, typer.Option(min=0, help="Context on each side of a tile. [default: the network's]")]
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 

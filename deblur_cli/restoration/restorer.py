@@ -20,6 +20,7 @@ from deblur_cli.restoration.footprint import bytes_per_pixel
 from deblur_cli.restoration.pixels import Pixels
 from deblur_cli.restoration.tiling import Span, TileBlender, TilePlan, largest_overlap, pad, plan_tiles
 from models import LoadedModel, load_model
+from models.whole_image import SharedStatistics
 
 SMALLEST_TILE = 64
 """Side in pixels below which a tile is mostly context; memory that is too small even for it is too small."""
@@ -58,10 +59,10 @@ class Restorer:
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto`, `fp32`, `bf16` or `fp16` (see `device.resolve_precision`). Output that is not finite is
             restored again in fp32, which is then kept.
-        tile: largest side of a tile in pixels with its context, at least 64; 0 for whole images; `auto` chooses by
-            memory and, on a processor, speed. Also as a string of digits.
-        overlap: context in pixels on each side of a tile; by default what the network asks for. Tiles that are small,
-            or become so for want of memory, take less.
+        tile: largest side in pixels of the tiles an image is cut into, at least 64, to which their context is added; 0
+            for whole images; `auto` chooses by memory and, on a processor, speed. Also as a string of digits.
+        overlap: context in pixels on each side of a tile, at most `tile`; by default what the network asks for. Tiles
+            that become small for want of memory take less.
         strength: how much of the restoration is applied, 0 to 1: blurred + strength · (restored − blurred).
         memory_limit: bytes that the activations of one pass may take on a processor, by an estimate; by default half of
             the RAM available now. A GPU's limit is its own memory.
@@ -225,14 +226,18 @@ class Restorer:
     def _follow(
         self, plan: TilePlan, read: Callable[[Span, Span], Tensor], write: Callable[[int, int, Tensor], None]
     ) -> None:
-        blender = TileBlender(plan, write)
         order, size = list(plan.tiles()), self._batch_size(plan)
-        for places in (order[i : i + size] for i in range(0, len(order), size)):
-            tiles = [read(plan.rows[row], plan.columns[column]) for row, column in places]
-            tiles = [pad(t, plan.tile_height - t.shape[2], plan.tile_width - t.shape[3]) for t in tiles]
-            restored, _ = self._run(tiles[0] if len(tiles) == 1 else torch.cat(tiles), None)
-            for (row, column), tile in zip(places, restored.chunk(len(places)), strict=True):
-                blender.add(row, column, tile)
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        statistics = SharedStatistics(self.model.network if len(order) > 1 else None)
+        for _ in statistics.rounds():
+            blender = TileBlender(plan, write)
+            for places in batches:
+                statistics.begin((plan.tile_height, plan.tile_width), [plan.own(*place) for place in places])
+                tiles = [read(plan.rows[row], plan.columns[column]) for row, column in places]
+                tiles = [pad(t, plan.tile_height - t.shape[2], plan.tile_width - t.shape[3]) for t in tiles]
+                restored, _ = self._run(tiles[0] if len(tiles) == 1 else torch.cat(tiles), None)
+                for (row, column), tile in zip(places, restored.chunk(len(places)), strict=True):
+                    blender.add(row, column, tile)
 
     def _run(self, blurred: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The network's output, float32 in [0, 1], and its new state; the input's size is the network's multiple."""
@@ -275,12 +280,15 @@ class Restorer:
             self._halve(plan)
 
     def _choose_tile(self, image_pixels: int, budget: int) -> int:
+        """The largest side of a tile with its context, or 0 for the whole image."""
         if self._tile is not None:
-            return self._tile
+            return self._tile + 2 * min(self._overlap, self._tile)
         if image_pixels <= _WHOLE_PIXELS[self.device.type] and self._needs(image_pixels) <= budget:
             return 0
         comfort = min(budget, _COMFORT) if self.device.type == "cpu" else budget
-        return next((side for side in _TILES if self._needs(side * side) <= comfort), _TILES[-1])
+        # Where context would be most of a comfortable tile, time is saved by a larger one.
+        limits = ((side, budget if side <= 6 * self._overlap else comfort) for side in _TILES)
+        return next((side for side, limit in limits if self._needs(side * side) <= limit), _TILES[-1])
 
     def _halve(self, plan: TilePlan) -> None:
         side = max(plan.tile_height, plan.tile_width)
@@ -320,15 +328,18 @@ class Restorer:
         return int(devices.available_memory(self.device) * _SHARE[self.device.type])
 
     def _check_overlap(self, overlap: int | None) -> int:
-        info = self.model.info
         if overlap is None:
-            return info.tile_overlap
-        plan_tiles(1, 1, self._tile or 0, overlap, info.multiple_of)  # raises where the two cannot go together
+            return self.model.info.tile_overlap
+        if overlap < 0 or (self._tile and overlap > self._tile):
+            raise UsageError(
+                f"an overlap of {overlap} pixels makes no sense with tiles of {self._tile}; it is 0 to a whole tile"
+            )
         return overlap
 
     def _overlap_in(self, tile: int) -> int:
-        """The overlap for tiles of `tile` pixels: as asked, or what there is room for."""
-        return min(self._overlap, largest_overlap(tile, self.model.info.multiple_of)) if tile else 0
+        """The overlap for tiles of `tile` pixels in all: as asked, or in tiles nobody asked for at most a half."""
+        most = largest_overlap(tile, self.model.info.multiple_of)
+        return min(self._overlap, most if self._tile and tile > self._tile else min(most, tile // 4))
 
     def _checked(self, blurred: Tensor) -> Tensor:
         if blurred.ndim != 4 or blurred.shape[1] != 3 or not blurred.is_floating_point() or blurred.numel() == 0:

@@ -1,8 +1,8 @@
 """Cut an image into overlapping tiles and join the restored tiles without a seam.
 
-A tile sees less of the image than the whole does, which shows near its borders. So neighbouring tiles share a band; its
-outer quarters are left to the tile that sees farther there, and over the inner half the image fades linearly from one
-to the other. (A fade over all of the band would give weight to a tile's worst pixels, a hard cut would show as a line.)
+A tile sees less of the image than the whole does, which shows near its borders. So neighbouring tiles share a band; in
+the middle of it the image fades linearly from one to the other, and to both sides of that it is left to the tile that
+sees farther. (A wide fade would give weight to a tile's worst pixels, a hard cut would show as a line.)
 The joining keeps these bands only; every pixel is handed on as soon as it is final.
 """
 
@@ -17,6 +17,10 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from deblur_cli.errors import UsageError
+from models.whole_image import Box
+
+WIDEST_FADE = 32
+"""Pixels over which one tile fades to the next; wider, it would hide no more and cost context."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class TilePlan:
 
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
+    multiple_of: int = 1
 
     @property
     def tile_height(self) -> int:
@@ -63,6 +68,13 @@ class TilePlan:
     def tile_count(self) -> int:
         return len(self.rows) * len(self.columns)
 
+    def own(self, row: int, column: int) -> Box:
+        """The part of a tile up to the middle of each band it shares: these parts cover the padded image once."""
+        (top, bottom), (left, right) = (
+            _own(spans, place, self.multiple_of) for spans, place in ((self.rows, row), (self.columns, column))
+        )
+        return Box(top, bottom, left, right)
+
     def tiles(self) -> Iterator[tuple[int, int]]:
         """Positions (row, column) in the grid, row by row: the order in which a `TileBlender` wants them."""
         return itertools.product(range(len(self.rows)), range(len(self.columns)))
@@ -79,7 +91,8 @@ def plan_tiles(height: int, width: int, tile: int, overlap: int, multiple_of: in
         height, width: of the image in pixels, at least 1.
         tile: the largest side of a tile in pixels, context included, rounded down to a multiple; 0 is the whole image.
         overlap: pixels of context that a tile has on each side where another tile joins it: neighbours share twice
-            that, and fade over the half of what they share. Rounded up to what the multiple asks.
+            that, and fade over a third of what they share, but over no more than `WIDEST_FADE` pixels. Rounded up to
+            what the multiple asks.
         multiple_of: the network's multiple.
 
     Raises:
@@ -88,14 +101,16 @@ def plan_tiles(height: int, width: int, tile: int, overlap: int, multiple_of: in
     if min(height, width, multiple_of) < 1 or tile < 0 or overlap < 0:
         raise UsageError(f"no tiles of {tile} with overlap {overlap} can cover an image of {width}×{height}")
     return TilePlan(
-        rows=_plan_axis(height, tile, overlap, multiple_of), columns=_plan_axis(width, tile, overlap, multiple_of)
+        rows=_plan_axis(height, tile, overlap, multiple_of),
+        columns=_plan_axis(width, tile, overlap, multiple_of),
+        multiple_of=multiple_of,
     )
 
 
 def largest_overlap(tile: int, multiple_of: int = 1) -> int:
-    """The largest overlap for tiles of `tile` pixels: context is at most half of each, and each adds one multiple."""
+    """The largest overlap for tiles of `tile` pixels: context is at most two thirds, and each adds one multiple."""
     steps = max(tile // multiple_of, 1)
-    return min(steps * multiple_of // 4, (steps - 1) * multiple_of // 2)
+    return min(steps * multiple_of // 3, (steps - 1) * multiple_of // 2)
 
 
 def _plan_axis(length: int, tile: int, overlap: int, multiple_of: int) -> tuple[Span, ...]:
@@ -115,9 +130,18 @@ def _plan_axis(length: int, tile: int, overlap: int, multiple_of: int) -> tuple[
     starts = [room * i // (count - 1) * multiple_of for i in range(count)]
     spans = [Span(0, size, 0, 0)]
     for before, start in itertools.pairwise(starts):
-        outer = (before + size - start) // 4
+        band = before + size - start
+        outer = (band - min(band // 3, WIDEST_FADE)) // 2
         spans.append(Span(start, start + size, start + outer, before + size - outer))
     return tuple(spans)
+
+
+def _own(spans: tuple[Span, ...], place: int, multiple_of: int) -> tuple[int, int]:
+    """From where to where a span of an axis is its own, counted from its start; on the network's grid."""
+    here = spans[place]
+    borders = [(span.fade_start + span.fade_stop) // 2 // multiple_of * multiple_of for span in spans[1:]]
+    first, last = (0, *borders)[place], (*borders, spans[-1].stop)[place]
+    return first - here.start, last - here.start
 
 
 def _divide_up(value: int, by: int) -> int:

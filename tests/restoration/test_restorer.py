@@ -294,7 +294,7 @@ def test_the_callers_network_stays_as_it_was() -> None:
         ({"tile": -1}, "at least 64"),
         ({"tile": 64.5}, "at least 64"),
         ({"overlap": -1}, "overlap"),
-        ({"tile": 64, "overlap": 64}, "or larger tiles"),
+        ({"tile": 64, "overlap": 65}, "0 to a whole tile"),
         ({"strength": 1.5}, "strength"),
         ({"strength": float("nan")}, "strength"),
         ({"memory_limit": 0}, "memory limit"),

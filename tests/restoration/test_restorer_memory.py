@@ -49,12 +49,10 @@ def test_tiles_of_the_shipped_network_agree_with_the_whole() -> None:
     image[:, :, 300:1200, 500:1700] = image[:, :, 300:1200, 500:1700].round()
     pixels = (image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     whole = Restorer("lite", device="cpu", tile=0).restore(pixels).astype(int)
-    # The network sees about 130 pixels far. Tiles of 256 have room for 64 pixels of context: alike on the whole, while
-    # single pixels at hard edges may differ. With the context that the network asks for no pixel differs visibly.
-    for tile, largest in ((256, 32), (1024, 4)):
+    for tile in (256, 700):
         difference = np.abs(Restorer("lite", device="cpu", tile=tile).restore(pixels) - whole)
-        assert difference.mean() <= 0.1
-        assert difference.max() <= largest
+        assert difference.mean() <= 0.5
+        assert difference.max() <= 3
 
 
 def fails_above(pixels: int, error: Exception) -> Apply:
@@ -97,7 +95,7 @@ def test_tiles_go_through_a_gpu_in_batches_that_end_when_memory_does() -> None:
 
     network, said = Apply(identity), list[str]()
     restorer = Restorer(loaded(network), device="cpu", tile=64, notify=said.append)
-    pixels = random_pixels((100, 300, 3), np.uint8)
+    pixels = random_pixels((100, 400, 3), np.uint8)
     for batch, expected in ((2, {1, 2}), (5, {1, 5})):
         restorer._batch = batch  # what a GPU has; this machine may have none
         network.seen.clear()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deblur_cli.errors import UsageError
-from deblur_cli.restoration.tiling import Span, TileBlender, TilePlan, largest_overlap, plan_tiles
+from deblur_cli.restoration.tiling import WIDEST_FADE, Span, TileBlender, TilePlan, largest_overlap, plan_tiles
 
 
 @st.composite
@@ -47,9 +47,9 @@ def test_plans_cover_the_image_on_the_networks_grid(case: tuple[int, int, int, i
             assert before.start < after.start
             assert before.stop - after.start >= 2 * overlap
             assert before.fade_start < after.fade_start <= after.fade_stop <= before.stop
-            assert after.fade_stop - after.fade_start >= overlap
-            assert after.fade_start - after.start >= overlap // 2
-            assert before.stop - after.fade_stop >= overlap // 2
+            assert after.fade_stop - after.fade_start >= min(2 * overlap // 3, WIDEST_FADE)
+            context = min(after.fade_start - after.start, before.stop - after.fade_stop)
+            assert context >= max(2 * overlap // 3, overlap - WIDEST_FADE // 2)
 
 
 @given(st.integers(1, 3000), st.integers(64, 600), st.sampled_from([1, 8, 16]))
@@ -77,6 +77,20 @@ def _blend(plan: TilePlan, tile_of: dict[tuple[int, int], Tensor]) -> Tensor:
         blender.add(*place, tile_of[place].clone())
     assert not blended.isnan().any()
     return blended
+
+
+@given(plans(longest=700, tiles=(16, 90)))
+@settings(deadline=None, max_examples=60)
+def test_what_tiles_own_covers_the_image_once_on_the_networks_grid(case: tuple[int, int, int, int, int]) -> None:
+    plan = plan_tiles(*case)
+    counted = torch.zeros(plan.rows[-1].stop, plan.columns[-1].stop)
+    for row, column in plan.tiles():
+        own = plan.own(row, column)
+        assert 0 <= own.top < own.bottom <= plan.tile_height
+        assert all(border % plan.multiple_of == 0 for border in own)
+        top, left = plan.rows[row].start, plan.columns[column].start
+        counted[top + own.top : top + own.bottom, left + own.left : left + own.right] += 1
+    assert torch.equal(counted, torch.ones_like(counted))
 
 
 def _cut(image: Tensor, rows: Span, columns: Span) -> Tensor:
@@ -109,11 +123,11 @@ def test_weights_are_positive_local_and_sum_to_one(case: tuple[int, int, int, in
     torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-6)
 
 
-def test_two_tiles_fade_linearly_over_half_of_what_they_share() -> None:
-    plan = plan_tiles(1, 24, 16, 4)
-    assert plan.columns == (Span(0, 16, 0, 0), Span(8, 24, 10, 14))
-    blended = _blend(plan, {(0, 0): torch.zeros(1, 1, 1, 16), (0, 1): torch.ones(1, 1, 1, 16)})
-    assert blended.flatten().tolist() == [0] * 10 + [0.125, 0.375, 0.625, 0.875] + [1] * 10
+def test_two_tiles_fade_linearly_over_a_third_of_what_they_share() -> None:
+    plan = plan_tiles(1, 30, 21, 6)
+    assert plan.columns == (Span(0, 21, 0, 0), Span(9, 30, 13, 17))
+    blended = _blend(plan, {(0, 0): torch.zeros(1, 1, 1, 21), (0, 1): torch.ones(1, 1, 1, 21)})
+    assert blended.flatten().tolist() == [0] * 13 + [0.125, 0.375, 0.625, 0.875] + [1] * 13
 
 
 def test_tiles_are_as_small_as_their_number_allows() -> None:
@@ -125,12 +139,12 @@ def test_tiles_are_as_small_as_their_number_allows() -> None:
 @pytest.mark.parametrize("tile", [0, 40, 1000])
 def test_an_image_within_one_tile_stays_whole(tile: int) -> None:
     plan = plan_tiles(33, 17, tile, 4, 8)
-    assert plan == TilePlan(rows=(Span(0, 40, 0, 0),), columns=(Span(0, 24, 0, 0),))
+    assert plan == TilePlan(rows=(Span(0, 40, 0, 0),), columns=(Span(0, 24, 0, 0),), multiple_of=8)
     assert plan.tile_count == 1
     assert plan.tile_pixels == 960
 
 
-@pytest.mark.parametrize(("tile", "overlap"), [(64, 64), (64, 32), (64, 17), (1, 1)])
+@pytest.mark.parametrize(("tile", "overlap"), [(64, 64), (64, 32), (64, 22), (1, 1)])
 def test_an_overlap_that_leaves_too_little_of_a_tile_is_refused(tile: int, overlap: int) -> None:
     with pytest.raises(UsageError, match="or larger tiles"):
         plan_tiles(500, 500, tile, overlap)
