@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from deblur_cli import Restorer
 from deblur_cli.errors import OutOfMemoryError
 from models.weights import shipped_weights
+from models.whole_image import SharedStatistics, WholeImageMean
 from tests.restoration.networks import Apply, loaded, random_pixels, residual_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,6 +39,41 @@ def test_blending_hides_what_an_overlap_below_the_receptive_field_leaves() -> No
 
     assert greatest_difference(32) < 0.01 * greatest_difference(0)
     assert greatest_difference(8) < 0.5 * greatest_difference(0)
+
+
+class Normalised(nn.Module):
+    """Twice takes the mean and the variance of the whole image out of its features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolutions = nn.ModuleList([nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)])
+        self.means = nn.ModuleList(WholeImageMean() for _ in range(4))
+
+    def forward(self, blurred: Tensor) -> Tensor:
+        x = blurred
+        for convolution, mean, square in zip(self.convolutions, self.means[::2], self.means[1::2], strict=True):
+            x = convolution(x)
+            x = x - mean(x)
+            x = torch.relu(x) - 0.5 * torch.relu(-x / square(x.square()).sqrt())
+        return blurred + 0.1 * x
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_tiles_share_what_a_network_takes_of_the_whole_image(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loaded(Normalised(), multiple_of=4)
+    pixels = random_pixels((400, 500, 3), np.uint8)
+    pixels[:, :200] //= 5  # no tile is like the whole
+    whole = Restorer(model, device="cpu", tile=0, precision="fp32").restore(pixels).astype(int)
+
+    def greatest_difference() -> int:
+        restorer = Restorer(model, device="cpu", tile=128, precision="fp32")
+        restorer._batch = batch  # what a GPU has
+        return int(np.abs(restorer.restore(pixels) - whole).max())
+
+    assert greatest_difference() <= 1
+    monkeypatch.setattr("deblur_cli.restoration.restorer.SharedStatistics", lambda network: SharedStatistics(None))
+    assert greatest_difference() > 10
 
 
 @pytest.mark.skipif(not shipped_weights("lite"), reason="no weights of lite are shipped yet")
