@@ -6,7 +6,18 @@
 16
 """
 
-from models import lite, nafnet, tiny  # noqa: F401  (importing a network registers it)
+from models import (  # noqa: F401  (importing a network registers it)
+    baselines,
+    deblurgan,
+    deepdeblur,
+    dscgan,
+    lite,
+    msr2b,
+    msrn,
+    nafnet,
+    srn,
+    tiny,
+)
 from models.registry import ModelError, ModelInfo, Score, create_model, list_models, model_info, register_model
 from models.weights import LoadedModel, load_model
 

@@ -51,7 +51,8 @@ class Entry:
     @cached_property
     def parameters(self) -> int:
         """How many numbers it has learned."""
-        return measure.parameters(self._network)
+        known = self.info.parameters
+        return measure.parameters(self._network) if known is None else known
 
     @cached_property
     def gmacs(self) -> float:

@@ -22,8 +22,8 @@ from torch import Tensor
 from models.registry import ModelError
 
 # Containers in which training programs wrap a network's tensors. The running average comes first: where a file holds
-# both, it is what was scored.
-_WRAPPERS = ("params_ema", "params", "state_dict", "model")
+# both, it is what was scored. G is the generator of an adversarial pair.
+_WRAPPERS = ("params_ema", "params", "state_dict", "model", "G")
 
 # What DistributedDataParallel and torch.compile put before every name.
 _PREFIXES = re.compile(r"(module\.|_orig_mod\.)+")
@@ -63,7 +63,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read the tensors of `path`, a safetensors file or one written by `torch.save`, told apart by their content.
 
     Of a `torch.save` file only tensors and plain containers are accepted (`weights_only`); the containers that public
-    checkpoints use (`params_ema`, `params`, `state_dict`, `model`) are opened and the prefixes of wrapped modules
+    checkpoints use (`params_ema`, `params`, `state_dict`, `model`, `G`) are opened and the prefixes of wrapped modules
     dropped.
 
     Raises:
@@ -73,18 +73,27 @@ def read_checkpoint(path: Path) -> Checkpoint:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            head = file.read(9)
+            head = file.read(64)
     except OSError as error:
         raise ModelError(f"weights file {path}: {error.strerror or error}") from error
     if not head:
         raise ModelError(f"weights file {path} is empty")
-    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < _SAFETENSORS_HEADER_LIMIT:
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < _SAFETENSORS_HEADER_LIMIT:
         tensors, metadata = _read_safetensors(path)
     elif head.startswith((b"PK\x03\x04", b"\x80")):
         tensors, metadata = _unwrap(_read_torch(path), path), {}
     else:
-        raise ModelError(f"{path} is no file of weights (safetensors, or PyTorch's .pth or .pt), or it is damaged")
+        raise ModelError(f"{path} is {_what_else(head)}")
     return Checkpoint(tensors, metadata, sha256)
+
+
+def _what_else(head: bytes) -> str:
+    """What a file that begins with `head` is in place of weights, with what to do."""
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page and no file of weights; download the file itself, not the page that shows it"
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS and no file of weights; run `git lfs pull` beside it, or download the file itself"
+    return "no file of weights (safetensors, or PyTorch's .pth or .pt), or it is damaged"
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -122,7 +131,9 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     pairs = content.items() if isinstance(content, Mapping) else ()
     tensors = {str(name): value for name, value in pairs if isinstance(value, Tensor)}
     if not tensors:
-        raise ModelError(f"weights file {path} holds no tensors by name")
+        held = ", ".join(repr(name)[:40] for name, _ in [*pairs][:5])
+        holds = f"; it holds {held}, and a network's tensors are looked for in {', '.join(_WRAPPERS)}" if held else ""
+        raise ModelError(f"weights file {path} holds no tensors by name{holds}")
     if all(_PREFIXES.match(name) for name in tensors):
         tensors = {_PREFIXES.sub("", name, count=1): value for name, value in tensors.items()}
     return tensors

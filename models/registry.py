@@ -66,7 +66,7 @@ class ModelInfo:
     half_precision: bool = True
     """Whether bfloat16 and float16 keep the output within 50 dB of float32."""
     parameters: int | None = None
-    """Parameters with the default options, as the paper or its release counts them; another count is another network."""
+    """Parameters with the default options; with another count it is another network (`models.check`)."""
     gmacs: float | None = None
     """Multiply-accumulates for a 256×256 image with the default options, in units of 10⁹, likewise."""
     published: tuple[Score, ...] = field(default=())
@@ -110,8 +110,8 @@ def register_model(
     def register(builder: Builder) -> Builder:
         if name in _REGISTRY:
             raise ModelError(f"two networks are registered as '{name}'")
-        parameters = inspect.signature(builder).parameters
-        options = {key: parameter.default for key, parameter in parameters.items()}
+        signature = inspect.signature(builder)
+        options = {key: parameter.default for key, parameter in signature.parameters.items()}
         bare = [key for key, default in options.items() if default is inspect.Parameter.empty]
         if bare:
             raise ModelError(f"network '{name}': option '{bare[0]}' has no default")

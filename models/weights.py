@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models import hub
 from models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from models.registry import ModelError, ModelInfo, create_model, list_models, model_info
 
@@ -52,10 +53,15 @@ class LoadedModel:
     """Of the file, hexadecimal; None for an untrained network."""
     card: dict[str, Any]
     """How the weights were made and what they score; empty where nothing is known."""
+    origin: hub.HubFile | None = None
+    """The file on the hub that `path` is the cached copy of; None where it did not come from there."""
 
     @property
     def label(self) -> str:
-        """A short name for reports: `NAME` or `NAME:VARIANT` of shipped or untrained networks, else the file's name."""
+        """A short name for reports: `NAME` or `NAME:VARIANT` of shipped or untrained networks, `hf:…` of weights from
+        the hub (where many files are called the same), else the file's name."""
+        if self.origin is not None:
+            return str(self.origin)
         if self.path is None:
             return self.info.name
         if self.path.parent == SHIPPED_FOLDER:
@@ -80,8 +86,9 @@ def load_model(name_or_path: str | Path) -> LoadedModel:
     """Load a network with its weights.
 
     Args:
-        name_or_path: `NAME` or `NAME:VARIANT` of shipped weights, or the path of a file of weights. A string that is
-            a network's name is taken as one, even where a file of that name exists; a `Path` is always a file.
+        name_or_path: `NAME` or `NAME:VARIANT` of shipped weights, the path of a file of weights, or
+            `hf:OWNER/REPO/FILE[@REVISION]` for one on the Hugging Face hub (see `models.hub.fetch`). A string that is a
+            network's name is taken as one, even where a file of that name exists; a `Path` is always a file.
 
     A file's network and options are taken from its own metadata, or else recognised from the names and shapes of its
     tensors. Half-precision weights are converted to float32. A network that exists for tests has no weights and is
@@ -89,9 +96,12 @@ def load_model(name_or_path: str | Path) -> LoadedModel:
 
     Raises:
         ModelError: unknown name, no weights shipped for it, or a file that is missing, damaged, of no known network,
-            holds code or weights that are not finite, or (shipped) differs from its card.
+            holds code or weights that are not finite, (shipped) differs from its card, or (hub) cannot be fetched.
     """
     if isinstance(name_or_path, str):
+        if name_or_path.startswith(hub.PREFIX):
+            origin = hub.HubFile.parse(name_or_path)
+            return replace(_load_file(hub.fetch(origin)), origin=origin)
         name, _, variant = name_or_path.partition(":")
         if name in list_models(hidden=True):
             return _load_shipped(name, variant)
@@ -128,7 +138,7 @@ def save_weights(
         key: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
         for key, tensor in network.state_dict().items()
     }
-    differences = _differences(name, options, tensors)
+    differences = _differences(_expected(name, options), tensors)
     if differences:
         raise ModelError(f"these are not the weights of network '{name}' with its options: {_listed(differences)}")
     _require_finite(tensors, f"the weights for {path}")
@@ -152,7 +162,7 @@ def _load_shipped(name: str, variant: str) -> LoadedModel:
             network = create_model(name)
         return LoadedModel(network.eval(), info, dict(info.options), path=None, sha256=None, card={})
     others = [weights.label for weights in shipped_weights(name)]
-    remedy = f"there are {', '.join(others)}" if others else "give the path of a file with its weights instead"
+    remedy = f"there are {', '.join(others)}" if others else "train some, or give a file or hf:OWNER/REPO/FILE"
     raise ModelError(f"no weights are shipped for '{label}'; {remedy}")
 
 
@@ -187,28 +197,48 @@ def _identify(checkpoint: Checkpoint, path: Path) -> tuple[str, dict[str, Any]]:
             raise ModelError(f"weights file {path} is for network '{named}', which this version does not have; update")
         stored = _json_object(checkpoint.metadata.get("deblur.options", "{}"), path)
         options = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-        differences = _differences(named, options, tensors)
+        differences = _differences(_expected(named, options), tensors)
         if differences:
             raise ModelError(f"weights file {path} does not fit its network '{named}': {_listed(differences)}")
         return named, options
-    attempts = []
-    for name in list_models():
-        recognise = model_info(name).recognise
-        options = (recognise(tensors) if recognise else None) or {}
-        differences = _differences(name, options, tensors)
+    fits = []
+    for name, options in _candidates(tensors):
+        try:
+            expected = _expected(name, options)
+        except ModelError:  # a size read from damaged tensors that no network can have
+            continue
+        differences = _differences(expected, tensors)
         if not differences:
             return name, options
-        attempts.append((len(differences), name, differences))
-    _, name, differences = min(attempts)
-    raise ModelError(
-        f"weights file {path} fits none of {', '.join(list_models())}; the closest is '{name}': {_listed(differences)}"
-    )
+        # By the share of tensors that differ: by their number, the smallest network would be the closest to all.
+        fits.append((len(differences) / len(expected.keys() | tensors.keys()), name, differences))
+    unlike, name, differences = min(fits)
+    if unlike == 1.0:
+        own = ", ".join(f"{key} ({_shape(tensor)})" for key, tensor in list(tensors.items())[:3])
+        closest = f"it shares no tensor with any; its first are {own}"
+    else:
+        closest = f"the closest is '{name}': {_listed(differences)}"
+    raise ModelError(f"weights file {path} fits none of {', '.join(list_models())}; {closest}")
 
 
-def _differences(name: str, options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
-    """In words, each tensor in which these weights differ from network `name` built with `options`."""
-    with torch.device("meta"):  # names and shapes only: no memory, no random numbers
-        expected = create_model(name, **options).state_dict()
+def _candidates(tensors: Mapping[str, Tensor]) -> list[tuple[str, dict[str, Any]]]:
+    """Networks and options that may have these tensors: those that recognise them, then all with their defaults.
+
+    The latter as well as the former, as where a block is missing, a recogniser may take the network for a smaller one.
+    """
+    recognisers = {name: model_info(name).recognise for name in list_models()}
+    recognised = [(name, recognise(tensors)) for name, recognise in recognisers.items() if recognise]
+    return [(name, options) for name, options in recognised if options] + [(name, {}) for name in recognisers]
+
+
+def _expected(name: str, options: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of network `name` built with `options`, on torch's meta device: no memory, no random numbers."""
+    with torch.device("meta"):
+        return create_model(name, **options).state_dict()
+
+
+def _differences(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """In words, each tensor that is missing, of another shape, or unknown."""
     found = []
     for key, tensor in expected.items():
         if key not in tensors:

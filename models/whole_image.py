@@ -51,28 +51,29 @@ class WholeImageStatistic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._tiles:
-            return self.over(x.float())
+            return self.over(x)
         # From what was counted before this batch: a batch that is run again, in another precision, counts once.
         self._now = self._before
         scale = [of_tile // of_features for of_tile, of_features in zip(self._size, x.shape[2:], strict=True)]
         for tile, box in zip(x.chunk(len(self._tiles)), self._tiles, strict=True):
             rows = slice(box.top // scale[0], box.bottom // scale[0])
             columns = slice(box.left // scale[1], box.right // scale[1])
-            part = tile[:, :, rows, columns].float()
-            own = _Count(self.over(part), part.shape[2] * part.shape[3])
-            value = own.value if self._now.value is None else self.joined(self._now, own)
-            self._now = _Count(value, self._now.pixels + own.pixels)
+            part = tile[:, :, rows, columns]
+            value, pixels = self.over(part), self._now.pixels + part.shape[2] * part.shape[3]
+            if self._now.value is not None:
+                value = self.joined(self._now.value, value, 1 - self._now.pixels / pixels)
+            self._now = _Count(value, pixels)
         # In the first round no answer is known yet; what was counted so far is close to it.
         answer = self._now.value if self._answer is None else self._answer
         assert answer is not None
         return answer.repeat(len(self._tiles), 1, 1, 1)
 
     def over(self, x: Tensor) -> Tensor:
-        """The statistic of N×C×H×W float32, as N×C×1×1."""
+        """The statistic of N×C×H×W, as N×C×1×1 float32."""
         raise NotImplementedError
 
-    def joined(self, one: _Count, other: _Count) -> Tensor:
-        """The statistic of two areas together."""
+    def joined(self, one: Tensor, other: Tensor, share: float) -> Tensor:
+        """The statistic of two areas together, of which the other one's share of the pixels is `share`."""
         raise NotImplementedError
 
     def begin(self, size: tuple[int, int], tiles: Sequence[Box]) -> None:
@@ -92,22 +93,34 @@ class WholeImageMean(WholeImageStatistic):
     """The mean over all pixels."""
 
     def over(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3), keepdim=True)
+        return x.mean(dim=(2, 3), keepdim=True, dtype=torch.float32)
 
-    def joined(self, one: _Count, other: _Count) -> Tensor:
-        assert one.value is not None and other.value is not None
-        return torch.lerp(one.value, other.value, other.pixels / (one.pixels + other.pixels))
+    def joined(self, one: Tensor, other: Tensor, share: float) -> Tensor:
+        return one.lerp(other, share)
 
 
 class WholeImageMax(WholeImageStatistic):
     """The maximum over all pixels."""
 
     def over(self, x: Tensor) -> Tensor:
-        return x.amax(dim=(2, 3), keepdim=True)
+        return x.amax(dim=(2, 3), keepdim=True).float()
 
-    def joined(self, one: _Count, other: _Count) -> Tensor:
-        assert one.value is not None and other.value is not None
-        return torch.maximum(one.value, other.value)
+    def joined(self, one: Tensor, other: Tensor, share: float) -> Tensor:
+        return torch.maximum(one, other)
+
+
+class WholeImageMoments(WholeImageStatistic):
+    """Mean and (biased) variance over all pixels, one after the other along the channels: N×2C×1×1."""
+
+    def over(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
+        return torch.cat([mean, variance], dim=1)
+
+    def joined(self, one: Tensor, other: Tensor, share: float) -> Tensor:
+        # Chan, Golub, LeVeque: "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+        (mean, variance), (other_mean, other_variance) = one.chunk(2, dim=1), other.chunk(2, dim=1)
+        between = share * (1 - share) * (other_mean - mean).square()
+        return torch.cat([mean.lerp(other_mean, share), variance.lerp(other_variance, share) + between], dim=1)
 
 
 class SharedStatistics:

@@ -99,8 +99,11 @@ def _plan(inputs: list[str], output: str | None, **options: Any) -> Plan:
 
 def _check_model(name: str) -> None:
     """Raise for a network that there is not, so that it is known even where there is nothing to do."""
-    from models import list_models, model_info
+    from models import hub, list_models, model_info
 
+    if name.startswith(hub.PREFIX):
+        hub.HubFile.parse(name)  # complains of what names no file
+        return
     network = name.partition(":")[0]
     path = Path(name)
     if network in list_models(hidden=True) or path.is_file():

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deblur_cli.errors import UsageError
+from deblur_cli.commands.console import shown
+from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from models.catalogue import Entry
+    from models.check import CheckResult
     from models.weights import ShippedWeights
 
 _PIPE_WIDTH = 1000
@@ -23,10 +25,17 @@ _PIPE_WIDTH = 1000
 def models(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show all there is to know of this one.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run them, or NAME alone, forward and backward; compare with known figures.")
+    ] = False,
 ) -> None:
     """List the networks: size, cost, shipped weights, measured scores."""
+    if markdown and check:
+        raise UsageError("--markdown prints a table and --check tests the networks; choose one")
     if name is not None and markdown:
         raise UsageError("--markdown prints the table of all networks; leave out the name")
+    if check:
+        raise typer.Exit(_check(name))
     from models.catalogue import catalogue, entry, markdown_table
 
     if markdown:
@@ -38,6 +47,37 @@ def models(
             console.print("GMACs are for a frame of 1280×720; 'deblur models NAME' tells more of a network.")
     else:
         _show(_console(), entry(name))
+
+
+def _check(name: str | None) -> int:
+    """Check the networks, a line each as soon as it is done; returns the exit code."""
+    from models import list_models, model_info
+    from models.check import check
+
+    names = list_models() if name is None else [model_info(name).name]
+    width = max(len(name) for name in [*names, "network"])
+    typer.echo(f"{'network':<{width}}  {'parameters':>11}  {'GMACs':>8}  {'seconds':>7}  result")
+    failed = False
+    for each in names:
+        found = check(each)
+        failed |= not found.passed
+        typer.echo(
+            f"{each:<{width}}  {_figure(found.parameters, ',')}  {_figure(found.gmacs, '.2f', 8)}  "
+            f"{_figure(found.seconds, '.1f', 7)}  {_verdict(found)}"
+        )
+    return EXIT_SOME_FAILED if failed else EXIT_OK
+
+
+def _figure(value: float | None, form: str, width: int = 11) -> str:
+    return f"{'–' if value is None else format(value, form):>{width}}"
+
+
+def _verdict(found: CheckResult) -> str:
+    if not found.passed:
+        return shown(f"FAIL: {'; '.join(found.faults)}")
+    figures = {"parameters": found.info.parameters, "GMACs": found.info.gmacs}
+    unknown = " or ".join(figure for figure, expected in figures.items() if expected is None)
+    return f"pass (no figure for {unknown} is registered)" if unknown else "pass"
 
 
 def _console() -> Console:
@@ -103,7 +143,24 @@ def _show(console: Console, found: Entry) -> None:
     for weights in found.weights:
         _print_facts(console, f"weights {weights.label}", _card_facts(weights))
     if not found.weights:
-        console.print("\nno weights are shipped; give the path of a file with its weights as the model")
+        _print_facts(
+            console,
+            "no weights are shipped; get some in one of these ways",
+            {
+                "train": _training_command(info.name),
+                "a file": "-m FILE, its authors' .pth, or safetensors",
+                "the hub": "-m hf:OWNER/REPO/FILE[@REVISION], such a file on huggingface.co",
+            },
+        )
+
+
+def _training_command(name: str) -> str:
+    """How to train network `name`: by the shipped recipes for it where there are any."""
+    from deblur_cli.training.recipe import load_recipe, shipped_recipes
+
+    own = [recipe for recipe in shipped_recipes() if load_recipe(recipe).model == name] or ["FILE.toml"]
+    others = f" (or {', '.join(own[1:])})" if own[1:] else ""
+    return f"deblur train --recipe {own[0]}{others} --data DIR -o RUN"
 
 
 def _card_facts(weights: ShippedWeights) -> dict[str, str]:

@@ -149,6 +149,7 @@ def test_an_output_that_is_a_link_to_the_input_is_refused(folder: Path, capsys: 
         (["in", "--suffix", ""], "letter"),
         (["in", "-m", "test-tinny"], "test-tiny"),
         (["in", "-m", "nowhere.pth"], "no file of weights"),
+        (["in", "-m", "hf:nowhere.pth"], "write hf:OWNER/REPO/FILE"),
         (["in", "--report", "none/report.json"], "report"),
         (["in", "--report", "in/0.png"], "report"),
         (["in", "--dry-run", "--report", "report.json"], "--dry-run"),

@@ -80,7 +80,10 @@ def test_a_network_without_weights_says_so(
     run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "SHIPPED_FOLDER", tmp_path)
-    assert "no weights are shipped" in run(["models", "lite"]).stdout
+    stdout = run(["models", "lite"]).stdout
+    assert "no weights are shipped" in stdout
+    assert "deblur train --recipe lite --data DIR" in stdout and "-m FILE" in stdout and "-m hf:OWNER/REPO" in stdout
+    assert "deblur train --recipe FILE.toml" in run(["models", "test-tiny"]).stdout
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,8 @@ def test_a_network_without_weights_says_so(
         (["nafnte"], "did you mean nafnet?"),
         (["zzzz"], "there are "),
         (["nafnet", "--markdown"], "leave out the name"),
+        (["--check", "--markdown"], "choose one"),
+        (["nafnte", "--check"], "did you mean nafnet?"),
     ],
 )
 def test_wrong_usage_is_one_line(run: Callable[..., Any], arguments: list[str], complaint: str) -> None:
@@ -116,3 +121,23 @@ def test_speed_classes_follow_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {entry.info.name: entry for entry in catalogue()}
     assert found["middling"].gmacs == pytest.approx(3 * 100_000 * 1280 * 720 / 1e9)
     assert [found[name].speed for name in ("slight", "middling", "heavy")] == ["fast", "medium", "slow"]
+
+
+def test_checked_networks_are_a_line_each(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", {"test-tiny": registry._REGISTRY["test-tiny"]})
+    result = run(["models", "test-tiny", "--check"])
+    assert result.code == 0 and result.stderr == ""
+    heading, line = result.stdout.splitlines()
+    assert heading.split() == ["network", "parameters", "GMACs", "seconds", "result"]
+    assert line.split()[:3] == ["test-tiny", "443", "0.03"]
+    assert line.endswith("  pass (no figure for parameters or GMACs is registered)")
+
+    registry.register_model("right", "a layer", parameters=84)(lambda: torch.nn.Conv2d(3, 3, 3, padding=1))
+    registry.register_model("wrong", "a layer", parameters=85)(lambda: torch.nn.Conv2d(3, 3, 3, padding=1))
+    registry.register_model("worse", "none", parameters=85)(lambda: None)
+    result = run(["models", "--check"])
+    assert result.code == 1 and result.stderr == ""
+    right, worse, wrong = result.stdout.splitlines()[1:]  # networks for tests are not among them
+    assert right.startswith("right") and right.endswith("  pass (no figure for GMACs is registered)")
+    assert wrong.startswith("wrong") and wrong.endswith("  FAIL: 84 parameters, where 85 are registered")
+    assert worse.split()[:5] == ["worse", "–", "–", "–", "FAIL:"]

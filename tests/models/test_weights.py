@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from models import ModelError, list_models, load_model, weights
+from models import ModelError, create_model, list_models, load_model, registry, weights
 from models.weights import save_weights, shipped_weights
 from tests.models.helpers import refusal, small
 
@@ -141,7 +141,7 @@ def test_an_unknown_variant_names_those_there_are(shipped: Save) -> None:
 
 
 def test_a_network_without_weights_asks_for_a_file(shipped: Save) -> None:
-    with pytest.raises(ModelError, match="no weights are shipped for 'nafnet'; give the path"):
+    with pytest.raises(ModelError, match="no weights are shipped for 'nafnet'; train some, or give a file or hf:"):
         load_model("nafnet")
 
 
@@ -251,10 +251,46 @@ def test_the_closest_network_and_what_differs_are_named(tmp_path: Path) -> None:
     assert "closest is 'nafnet': intro.bias is 5 and not 2; ending.bias is missing; extra is unknown" in message
 
 
-def test_long_lists_of_differences_are_cut(tmp_path: Path) -> None:
-    torch.save({f"layers.{number}": torch.zeros(2) for number in range(50)}, tmp_path / "a.pth")
+def hollow(name: str) -> dict[str, torch.Tensor]:
+    """The tensors of network `name` with its defaults, by name and shape; in a file, each is a single number."""
+    with torch.device("meta"):
+        tensors = create_model(name).state_dict()
+    return {key: torch.zeros(()).expand(tensor.shape) for key, tensor in tensors.items()}
+
+
+def test_a_missing_block_is_named(tmp_path: Path) -> None:
+    tensors = {key: tensor for key, tensor in hollow("nafnet").items() if not key.startswith("encoders.3.5.")}
+    torch.save({"params": tensors}, tmp_path / "a.pth")
     message = refusal(tmp_path / "a.pth")
-    assert "fits none of" in message and " more" in message and len(message) < 500
+    assert "closest is 'nafnet': encoders.3.5.beta is missing; encoders.3.5.gamma is missing; " in message
+    assert message.endswith(" and 15 more")
+
+
+def test_a_part_of_a_large_network_is_not_taken_for_a_small_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    registry.register_model("small", "a layer")(lambda: torch.nn.Conv2d(3, 3, 3))
+    torch.save(dict(list(hollow("nafnet").items())[:40]), tmp_path / "a.pth")
+    assert "closest is 'nafnet': " in refusal(tmp_path / "a.pth")
+
+
+def test_weights_unlike_any_network_are_told_by_their_first_names(tmp_path: Path) -> None:
+    torch.save({f"layers.{number}": torch.zeros(2, 3) for number in range(50)}, tmp_path / "a.pth")
+    message = refusal(tmp_path / "a.pth")
+    assert "fits none of " in message and len(message) < 500
+    assert message.endswith("shares no tensor with any; its first are layers.0 (2×3), layers.1 (2×3), layers.2 (2×3)")
+
+
+def test_an_impossible_size_that_a_recogniser_sees_is_no_error_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    registry.register_model("odd", "a layer", recognise=lambda tensors: {"width": -1})(
+        lambda width=3: torch.nn.Conv2d(3, width, 3)
+    )
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "a.pth")
+    assert "fits none of " in refusal(tmp_path / "a.pth")
 
 
 def test_metadata_that_the_tensors_do_not_fit(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.whole_image import Box, SharedStatistics, WholeImageMax, WholeImageMean
+from models.whole_image import Box, SharedStatistics, WholeImageMax, WholeImageMean, WholeImageMoments
 
 IMAGE = torch.rand(2, 5, 24, 40, generator=torch.Generator().manual_seed(0))
 TILES = [(0, 0), (0, 16), (8, 0), (8, 16)]
@@ -24,11 +24,13 @@ def tile(number: int, image: Tensor = IMAGE) -> Tensor:
 def test_a_whole_image_is_reduced_over_its_pixels() -> None:
     torch.testing.assert_close(WholeImageMean()(IMAGE), IMAGE.mean(dim=(2, 3), keepdim=True))
     assert torch.equal(WholeImageMax()(IMAGE), IMAGE.amax(dim=(2, 3), keepdim=True))
+    variance, mean = torch.var_mean(IMAGE, dim=(2, 3), correction=0, keepdim=True)
+    torch.testing.assert_close(WholeImageMoments()(IMAGE), torch.cat([mean, variance], dim=1))
     half = IMAGE.to(torch.bfloat16)
     assert WholeImageMean()(half).dtype == torch.float32
 
 
-@pytest.mark.parametrize("statistic", [WholeImageMean(), WholeImageMax()])
+@pytest.mark.parametrize("statistic", [WholeImageMean(), WholeImageMax(), WholeImageMoments()])
 @pytest.mark.parametrize("batch", [1, 2, 4])
 def test_after_a_round_every_tile_gets_the_answer_of_the_whole_image(statistic: nn.Module, batch: int) -> None:
     whole = statistic(IMAGE)

@@ -1,0 +1,117 @@
+"""DSC-GAN: the published size, its attention by definition, and tiles that share what looks at the whole image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models import create_model, model_info
+from models.dscgan import DSCRB, ChannelAttention, SeparableConv, SpatialAttention
+from models.measure import macs, parameters
+from models.whole_image import Box, SharedStatistics, WholeImageStatistic
+
+
+def test_size_and_cost_are_the_published_ones() -> None:
+    with torch.device("meta"):
+        network = create_model("dscgan")
+    assert parameters(network) == 2_973_682 == model_info("dscgan").parameters
+    assert 4 * parameters(network) / 1e6 == pytest.approx(11.9, abs=0.05)
+    assert macs(network, 256, 256) / 1e9 == pytest.approx(12.2, rel=0.02)
+    assert not [name for name, _ in network.named_parameters() if name.endswith("bias")]
+
+
+def test_channel_attention_by_its_definition() -> None:
+    torch.manual_seed(0)
+    attention = ChannelAttention(8)
+    first, second = (attention.get_parameter(f"perceptron.{number}.weight")[:, :, 0, 0] for number in (0, 2))
+    x = torch.randn(2, 8, 5, 7)
+
+    def perceptron(of_channels: torch.Tensor) -> torch.Tensor:
+        hidden = functional.leaky_relu(of_channels @ first.T, 0.2)
+        return hidden @ second.T
+
+    weights = torch.sigmoid(perceptron(x.mean((2, 3))) + perceptron(x.amax((2, 3))))
+    assert first.shape == (4, 8)
+    torch.testing.assert_close(attention(x), x * weights[:, :, None, None])
+
+
+def test_spatial_attention_by_its_definition() -> None:
+    torch.manual_seed(0)
+    attention = SpatialAttention()
+    x = torch.randn(2, 6, 9, 8)
+    over_channels = torch.stack([x.mean(1), x.amax(1)], dim=1)
+    weights = torch.sigmoid(functional.conv2d(over_channels, attention.conv.weight, padding=3))
+    assert attention.conv.weight.shape == (1, 2, 7, 7)
+    torch.testing.assert_close(attention(x), x * weights)
+
+
+def test_a_separable_convolution_is_one_of_rank_one_a_channel() -> None:
+    torch.manual_seed(0)
+    layer = SeparableConv(4)
+    depthwise, pointwise = layer.get_parameter("0.weight"), layer.get_parameter("1.weight")
+    dense = pointwise * depthwise[:, 0]  # out × in × 3 × 3
+    x = torch.randn(1, 4, 6, 6)
+    torch.testing.assert_close(layer(x), functional.leaky_relu(functional.conv2d(x, dense, padding=1), 0.2))
+
+
+def test_a_block_adds_to_its_input_and_leaves_it_as_it_is() -> None:
+    block = DSCRB(8).eval()
+    x = torch.randn(1, 8, 5, 5)
+    before = x.clone()
+    torch.testing.assert_close(block(x), before + block.body(before))
+    assert torch.equal(x, before)
+
+
+def test_features_are_dropped_in_training_only() -> None:
+    torch.manual_seed(0)
+    network = create_model("dscgan")
+    blurred = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        assert not torch.equal(network.train()(blurred), network(blurred))
+        assert torch.equal(network.eval()(blurred), network(blurred))
+
+
+@settings(max_examples=5, deadline=None)
+@given(rows=st.integers(1, 7), columns=st.integers(1, 7), images=st.integers(1, 2))
+def test_any_multiple_of_four_goes_in_and_comes_out(rows: int, columns: int, images: int) -> None:
+    blurred = torch.rand(images, 3, 4 * rows, 4 * columns)
+    with torch.inference_mode():
+        assert create_model("dscgan")(blurred).shape == blurred.shape
+
+
+def test_what_is_added_is_less_than_one() -> None:
+    network = create_model("dscgan").eval()
+    with torch.inference_mode():
+        list(network.parameters())[-1].mul_(1e4)  # of the last convolution
+        blurred = torch.rand(1, 3, 8, 8)
+        added = network(blurred) - blurred
+    assert added.abs().max() <= 1 + 1e-6
+    assert added.abs().max() > 0.5
+
+
+def test_the_gradient_reaches_every_parameter() -> None:
+    torch.manual_seed(0)
+    network = create_model("dscgan")
+    network(torch.rand(1, 3, 16, 16)).square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
+
+
+def test_tiles_can_share_what_channel_attention_sees() -> None:
+    torch.manual_seed(0)
+    attention, x = ChannelAttention(6), torch.randn(1, 6, 8, 24) * torch.linspace(0, 3, 24)
+    shared = SharedStatistics(attention)
+    for _ in shared.rounds():
+        halves = []
+        for half in x.chunk(2, dim=3):
+            shared.begin((8, 12), [Box(0, 8, 0, 12)])
+            halves.append(attention(half))
+    torch.testing.assert_close(torch.cat(halves, dim=3), attention(x))
+
+
+def test_every_block_has_a_mean_and_a_maximum_that_tiles_can_share() -> None:
+    with torch.device("meta"):
+        network = create_model("dscgan")
+    assert sum(isinstance(module, WholeImageStatistic) for module in network.modules()) == 2 * 9

@@ -1,0 +1,193 @@
+"""SRN: published size and cost, its scales, and the state that runs through scales and frames."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from models import create_model, model_info
+from models.measure import macs, parameters
+from models.srn import ConvLSTM
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return create_model("srn").eval()
+
+
+def calls(module: nn.Module) -> list[tuple[Any, ...]]:
+    """What `module` will be called with, call by call."""
+    seen: list[tuple[Any, ...]] = []
+    module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    return seen
+
+
+def bilinear(images: Tensor, scale: float) -> Tensor:
+    return functional.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+@pytest.mark.parametrize(("lstm", "count", "gmacs"), [(True, 8_061_411, 89.8), (False, 6_881_251, 84)])
+def test_size_and_cost(lstm: bool, count: int, gmacs: float) -> None:
+    with torch.device("meta"):
+        network = create_model("srn", lstm=lstm).eval()
+    assert parameters(network) == count
+    assert macs(network, 256, 256) / 1e9 == pytest.approx(gmacs, rel=0.02)
+
+
+@pytest.mark.parametrize("lstm", [True, False])
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (32, 48), (80, 16)])
+def test_training_gives_the_pyramid_and_restoring_its_finest_scale(lstm: bool, height: int, width: int) -> None:
+    network = create_model("srn", lstm=lstm)
+    blurred = torch.rand(2, 3, height, width)
+    with torch.no_grad():
+        pyramid, state = network.train()(blurred)
+        restored, same_state = network.eval()(blurred, None)
+    assert [tuple(scale.shape) for scale in pyramid] == [(2, 3, height // n, width // n) for n in (4, 2, 1)]
+    assert torch.equal(restored, pyramid[-1])
+    if lstm:
+        assert [tuple(part.shape) for part in state] == [(2, 128, height // 4, width // 4)] * 2
+        assert all(torch.equal(one, other) for one, other in zip(state, same_state, strict=True))
+    else:
+        assert state is same_state is None
+
+
+def test_each_scale_sees_the_blurred_image_and_what_the_coarser_made_of_it(network: nn.Module) -> None:
+    seen = calls(network.encoder1)
+    blurred = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        pyramid, _ = network.train()(blurred)
+    coarsest = bilinear(blurred, 0.25)
+    expected = [
+        torch.cat([coarsest, coarsest], dim=1),
+        torch.cat([bilinear(blurred, 0.5), bilinear(pyramid[0], 2)], dim=1),
+        torch.cat([blurred, bilinear(pyramid[1], 2)], dim=1),
+    ]
+    assert len(seen) == 3  # the same weights three times
+    for (found,), wanted in zip(seen, expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_the_encoder_s_features_are_added_to_the_decoder_s(network: nn.Module) -> None:
+    outputs: dict[str, Tensor] = {}
+    for name in ("encoder1", "encoder2", "decoder3", "decoder2"):
+        part = network.get_submodule(name)
+        part.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output}))
+    into = {name: calls(network.get_submodule(name)) for name in ("decoder2", "decoder1")}
+    with torch.inference_mode():
+        network(torch.rand(1, 3, 16, 16))
+    assert torch.equal(into["decoder2"][-1][0], outputs["encoder2"] + outputs["decoder3"])
+    assert torch.equal(into["decoder1"][-1][0], outputs["encoder1"] + outputs["decoder2"])
+
+
+def test_one_step_of_the_lstm_by_hand() -> None:
+    cell_module = ConvLSTM(1)
+    with torch.no_grad():
+        cell_module.gates.weight.zero_()
+        cell_module.gates.bias.copy_(torch.tensor([0.2, 0.7, -0.4, 1.1]))  # input, candidate, forget, output
+        state = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 3.0)
+        hidden, cell = cell_module(torch.rand(1, 1, 1, 1), state)
+
+    def sigmoid(x: float) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    expected = sigmoid(-0.4 + 1) * 3 + sigmoid(0.2) * math.tanh(0.7)
+    assert cell.item() == pytest.approx(expected)
+    assert hidden.item() == pytest.approx(sigmoid(1.1) * math.tanh(expected))
+
+
+def test_the_lstm_sees_its_input_and_the_hidden_state_but_not_the_cell() -> None:
+    module = ConvLSTM(2)
+    seen = calls(module.gates)
+    x, hidden, cell = torch.rand(3, 1, 2, 4, 4)
+    module(x, (hidden, cell))
+    assert torch.equal(seen[0][0], torch.cat([x, hidden], dim=1))
+
+
+def test_a_state_of_zeros_is_none(network: nn.Module) -> None:
+    blurred = torch.rand(1, 3, 32, 16)
+    zeros = torch.zeros(1, 128, 8, 4)
+    with torch.inference_mode():
+        restored, _ = network(blurred)
+        from_zeros, _ = network(blurred, (zeros, zeros))
+        from_ones, _ = network(blurred, (zeros, zeros + 1))
+    assert torch.equal(restored, from_zeros)
+    assert not torch.allclose(restored, from_ones, atol=1e-3)
+
+
+def test_the_state_runs_through_scales_and_frames(network: nn.Module) -> None:
+    steps = calls(network.lstm)
+    left: list[tuple[Tensor, Tensor]] = []
+    network.lstm.register_forward_hook(lambda _, __, state: left.append(state))
+    frames = torch.rand(2, 1, 3, 32, 48)
+    with torch.inference_mode():
+        _, state = network(frames[0])
+        _, last = network(frames[1], state)
+    assert state is left[2] and last is left[5]
+    taken = [step[1] for step in steps]
+    assert not any(part.any() for part in taken[0])
+    # Twice as large from scale to scale, a quarter of the size from the finest to the next frame's coarsest.
+    for number, scale in [(1, 2), (2, 2), (3, 0.25), (4, 2), (5, 2)]:
+        for found, before in zip(taken[number], left[number - 1], strict=True):
+            torch.testing.assert_close(found, bilinear(before, scale))
+
+
+def test_sequences_of_a_batch_do_not_touch_each_other(network: nn.Module) -> None:
+    frames = torch.rand(2, 2, 3, 16, 16)
+    with torch.inference_mode():
+        _, together = network(frames[0])
+        restored, _ = network(frames[1], together)
+        _, alone = network(frames[0, 1:])
+        expected, _ = network(frames[1, 1:], alone)
+    torch.testing.assert_close(restored[1:], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_a_frame_reaches_the_frame_before(network: nn.Module) -> None:
+    first = torch.rand(1, 3, 16, 16, requires_grad=True)
+    _, state = network(first)
+    restored, _ = network(torch.rand(1, 3, 16, 16), state)
+    restored.sum().backward()
+    assert first.grad is not None and first.grad.any()
+
+
+@pytest.mark.parametrize("lstm", [True, False])
+def test_every_parameter_learns(lstm: bool) -> None:
+    torch.manual_seed(0)
+    network = create_model("srn", lstm=lstm).train()
+    pyramid, _ = network(torch.rand(1, 3, 32, 32))
+    torch.stack([scale.square().mean() for scale in pyramid]).sum().backward()
+    idle = [key for key, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert idle == []
+
+
+@pytest.mark.parametrize("lstm", [True, False])
+def test_no_gradient_goes_through_the_upsampled_output(lstm: bool) -> None:
+    """The last bias is added to each pixel, so its gradient is their number, unless it also came by a coarser scale."""
+    network = create_model("srn", lstm=lstm).train()
+    pyramid, _ = network(torch.rand(1, 3, 16, 32))
+    pyramid[-1].sum().backward()
+    assert network.decoder1[-1].bias.grad.tolist() == pytest.approx([16 * 32] * 3)
+
+
+def test_new_weights_are_xavier_uniform_and_biases_zero(network: nn.Module) -> None:
+    weights = {key: parameter for key, parameter in network.named_parameters() if key.endswith("weight")}
+    assert not any(parameter.any() for key, parameter in network.named_parameters() if key not in weights)
+    bounds = {"encoder1.0.weight": math.sqrt(6 / (25 * 38)), "lstm.gates.weight": math.sqrt(6 / (9 * (256 + 512)))}
+    for key, bound in bounds.items():
+        assert weights[key].abs().max().item() == pytest.approx(bound, rel=0.01)
+        assert weights[key].std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+
+
+def test_facts() -> None:
+    info = model_info("srn")
+    assert (info.multiple_of, info.recurrent, info.parameters, info.gmacs) == (16, True, 8_061_411, 89.8)
+    assert [(score.psnr, score.ssim_kind) for score in info.published] == [
+        (30.26, "ssim_matlab"),
+        (30.19, "ssim_matlab"),
+        (26.75, ""),
+    ]
