@@ -20,11 +20,25 @@ if TYPE_CHECKING:
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+def _list_recipes(wanted: bool) -> None:
+    if not wanted:
+        return
+    from deblur_cli.training.recipe import load_recipe, shipped_recipes
+
+    for name in shipped_recipes():
+        recipe = load_recipe(name)
+        typer.echo(f"{name:18} {recipe.model:11} {recipe.steps:>9,} steps of {recipe.batch:2}  {recipe.source}")
+    raise typer.Exit
+
+
 def train(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of the run: checkpoint, best weights, curves.")
     ],
     recipe: Annotated[str | None, typer.Option("--recipe", help="A shipped recipe's name, or a TOML file.")] = None,
+    list_recipes: Annotated[
+        bool, typer.Option("--list", is_eager=True, callback=_list_recipes, help="List the shipped recipes.")
+    ] = False,
     data: Annotated[Path | None, typer.Option("--data", help="A dataset in GOPRO's layout; its train split.")] = None,
     photos: Annotated[Path | None, typer.Option("--photos", help="Sharp photos, blurred on the fly.")] = None,
     clips: Annotated[
@@ -47,6 +61,10 @@ def train(
     start: Annotated[
         str | None, typer.Option("--start", metavar="NAME_OR_FILE", help="Begin with these weights, to fine-tune them.")
     ] = None,
+    vgg: Annotated[
+        Path | None,
+        typer.Option("--vgg", help="VGG19's weights for a perceptual loss. [default: fetched once, 575 MB]"),
+    ] = None,
     export: Annotated[
         Path | None, typer.Option("--export", help="Do not train: write the run's best weights and their card here.")
     ] = None,
@@ -54,7 +72,8 @@ def train(
 ) -> None:
     """Train a network on pairs, sharp photos or high-speed clips.
 
-    Several devices or machines: `accelerate launch -m deblur_cli train …`. Ctrl-C saves; --resume goes on.
+    Several devices or machines: `accelerate launch -m deblur_cli train …`; on processors accelerate starts several
+    processes only with --multi_gpu. Ctrl-C saves; --resume goes on.
     """
     from dataclasses import replace
 
@@ -82,12 +101,13 @@ def train(
     with Monitor(chosen.batch, quiet=not accelerator.is_main_process) as monitor:
         done = run_training(
             chosen,
-            load_sources(files, chosen.pool.size, accelerator.device),
+            load_sources(files, chosen.pool.size, accelerator.device, chosen.frames),
             output,
             validator=load_validator(files, accelerator.device, model_info(chosen.model).multiple_of),
             limits=Limits(steps=stop_at, seconds=seconds),
             resume=resume,
             start=_start(start, chosen) if start else None,
+            vgg=vgg,
             accelerator=accelerator,
             tell=monitor.tell,
             wants_to_stop=monitor.wants_to_stop,
@@ -165,6 +185,8 @@ class Monitor:
         from deblur_cli.commands.console import say
 
         line = f"step {report.step}, loss {report.loss:.5f}, {self._speed(report):.0f} crops/s"
+        if len(report.parts) > 1:
+            line += "".join(f", {part} {loss:.5f}" for part, loss in report.parts.items())
         if report.scores:
             sets = {name: psnr for name, psnr in report.scores.items() if name != "mean"}
             line += ", validation " + ", ".join(f"{name} {psnr:.3f} dB" for name, psnr in sets.items())

@@ -2,7 +2,8 @@
 
 A blurred image is what a sensor gathers while the camera moves: the mean of the scene as it was seen at many moments.
 `camera_shake` draws the movement, `average_over_exposure` renders it by warping the sharp image to each moment and
-averaging, and `synthesise` adds what else stands between a scene and a file (degradations.py).
+averaging, and `synthesise` adds what else stands between a scene and a file (degradations.py). Frames of a video are
+several exposures of one movement: `sequence_shake` draws these, sequences.py puts them together.
 
 The sharp target sits at the centroid of the movement. Were it at the middle of the exposure, a random walk would leave
 about half of all pairs shifted against each other, which teaches a network to hedge (about 0.15 dB).
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as functional
@@ -27,6 +28,11 @@ from deblur_cli.training.degradations import add_noise, compress_jpeg, defocus
 
 GAMMA = 2.2
 """Exponent that turns encoded values into linear light, Nah et al. 2017, section 3."""
+
+_OPEN, _CLOSED = 64, 32
+# Steps of a trajectory while the shutter is open, and at most while it is closed.
+_STEADINESS = 0.99
+# What is left of the drift's velocity after a step: half of it after one exposure.
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,25 @@ def camera_shake(count: int, settings: BlurSettings, generator: torch.Generator,
 
     Returns count × moments × 6, float32, on the generator's device: yaw, pitch, horizontal and vertical translation in
     pixels of shift at the image centre; roll and zoom in pixels of shift at the frame's corner. Each column has mean
-    zero over the moments, so that the movement's centroid is the sharp image.
+    zero over the moments, so that the movement's centroid is the sharp image: exactly for shifts, otherwise up to the
+    perspective's second order (a few thousandths of a pixel for the default settings in a frame of 1280×720).
 
     The random walk follows Boracchi & Foi 2012: a velocity with inertia, pulled towards the centre, shaken by Gaussian
     impulses and, rarely, by a jerk against the direction of travel.
+    """
+    return sequence_shake(count, 1, settings, generator, moments)[:, 0]
+
+
+def sequence_shake(
+    count: int, frames: int, settings: BlurSettings, generator: torch.Generator, moments: int | None = None
+) -> Tensor:
+    """Draw `count` camera movements that go on through the exposures of `frames` frames and the gaps between them.
+
+    Between two exposures the shutter stays closed for up to half the time that it is open; the share is drawn once a
+    sequence. The longest exposure of a sequence has the length drawn from `settings`, the others are no longer.
+
+    Returns count × frames × moments × 6, with the columns of `camera_shake`. The mean of a column over the whole
+    sequence is zero; its mean over the moments of one frame is where that frame's sharp image is seen from.
     """
     device = generator.device
     shortest, longest = settings.length
@@ -72,39 +93,79 @@ def camera_shake(count: int, settings: BlurSettings, generator: torch.Generator,
     if moments is None:
         moments = max(8, math.ceil(float(lengths.max()) / settings.spacing)) | 1
 
-    fine = 64
-    kicks = torch.randn(fine, count, 6, generator=generator, device=device)
-    jerks = torch.rand(fine, count, 1, generator=generator, device=device) < 0.02
+    total = _OPEN + (frames - 1) * (_OPEN + _CLOSED)
+    random_path = _random_walk(count, total, generator)
+    direction = torch.randn(count, 1, 6, generator=generator, device=device)
+    time = torch.linspace(0.0, (total - 1) / (_OPEN - 1), total, device=device).view(1, total, 1)
+    is_straight = torch.rand(count, 1, 1, generator=generator, device=device) < settings.straight
+    share = settings.roll * torch.rand(count, 1, 1, 2, generator=generator, device=device)
+    if frames > 1:
+        random_path = random_path + _drift(count, total, generator)
+    path = torch.where(is_straight, direction * time, random_path)
+    if frames > 1:
+        # Alone, the two may nearly cancel, which is seen in the perspective only. Over the long way of a sequence the
+        # perspective would leave the frame, so both take half of the shift.
+        shift = (path[..., 0:2] + path[..., 3:5]) / 2
+        path = torch.cat([shift, path[..., 2:3], shift, path[..., 5:6]], dim=-1)
+    path = _exposures(path, frames, generator)
+
+    # Yaw and translation both shift the image; how they share the shift changes only the perspective, so each column
+    # pair is scaled by the length of their common path.
+    shift = path[..., 0:2] + path[..., 3:5]
+    travelled = (shift[:, :, 1:] - shift[:, :, :-1]).norm(dim=-1).sum(dim=2).amax(dim=1).clamp_min(1e-6)
+    turning = path[..., [2, 5]]
+    spread = (turning.amax(dim=2) - turning.amin(dim=2)).amax(dim=1).clamp_min(1e-6)
+    scale = torch.empty(count, 1, 1, 6, device=device)
+    scale[..., [0, 1, 3, 4]] = (lengths / travelled).view(count, 1, 1, 1)
+    scale[..., [2, 5]] = share * lengths.view(count, 1, 1, 1) / spread.view(count, 1, 1, 2)
+    path = functional.interpolate(
+        (path * scale).flatten(0, 1).transpose(1, 2), size=moments, mode="linear", align_corners=True
+    ).transpose(1, 2)
+    path = path.reshape(count, frames * moments, 6)
+    return (path - path.mean(dim=1, keepdim=True)).view(count, frames, moments, 6)
+
+
+def _random_walk(count: int, steps: int, generator: torch.Generator) -> Tensor:
+    """Paths with inertia and jerks, count×steps×6, from zero on."""
+    device = generator.device
+    kicks = torch.randn(steps, count, 6, generator=generator, device=device)
+    jerks = torch.rand(steps, count, 1, generator=generator, device=device) < 0.02
     anxiety = 10 ** (-1.5 * torch.rand(count, 1, generator=generator, device=device))
     velocity = torch.randn(count, 6, generator=generator, device=device)
     position = torch.zeros(count, 6, device=device)
     walk = []
-    for moment in range(fine):
+    for moment in range(steps):
         walk.append(position)
         pull = -0.05 * position
         velocity = 0.9 * velocity + 0.3 * anxiety * (kicks[moment] + pull)
         velocity = torch.where(jerks[moment], -velocity + anxiety * kicks[moment], velocity)
         position = position + velocity
-    random_path = torch.stack(walk, dim=1)
+    return torch.stack(walk, dim=1)
 
-    direction = torch.randn(count, 1, 6, generator=generator, device=device)
-    time = torch.linspace(0.0, 1.0, fine, device=device).view(1, fine, 1)
-    is_straight = torch.rand(count, 1, 1, generator=generator, device=device) < settings.straight
-    path = torch.where(is_straight, direction * time, random_path)
 
-    # Yaw and translation both shift the image; how they share the shift changes only the perspective, so each column
-    # pair is scaled by the length of their common path.
-    shift = path[..., 0:2] + path[..., 3:5]
-    travelled = (shift[:, 1:] - shift[:, :-1]).norm(dim=-1).sum(dim=1).clamp_min(1e-6)
-    share = settings.roll * torch.rand(count, 1, 2, generator=generator, device=device)
-    spread = (path[..., [2, 5]].amax(dim=1) - path[..., [2, 5]].amin(dim=1)).clamp_min(1e-6)
-    scale = torch.empty(count, 1, 6, device=device)
-    scale[..., [0, 1, 3, 4]] = (lengths / travelled).view(count, 1, 1)
-    scale[..., [2, 5]] = share * lengths.view(count, 1, 1) / spread.unsqueeze(1)
-    path = functional.interpolate(
-        (path * scale).transpose(1, 2), size=moments, mode="linear", align_corners=True
-    ).transpose(1, 2)
-    return path - path.mean(dim=1, keepdim=True)
+def _drift(count: int, steps: int, generator: torch.Generator) -> Tensor:
+    """Where the hand wanders over a sequence, count×steps×6: it turns within some frames and comes to rest in none.
+
+    The walk's own first velocity fades within a sixth of an exposure, which would leave later frames nearly sharp.
+    """
+    velocity = torch.randn(count, 6, generator=generator, device=generator.device)
+    turns = torch.randn(steps, count, 6, generator=generator, device=generator.device)
+    velocities = []
+    for turn in turns:
+        velocities.append(velocity)
+        velocity = _STEADINESS * velocity + math.sqrt(1 - _STEADINESS**2) * turn
+    return torch.stack(velocities, dim=1).cumsum(dim=1)
+
+
+def _exposures(path: Tensor, frames: int, generator: torch.Generator) -> Tensor:
+    """What of B×S×6 paths is seen while the shutter is open: B×frames×_OPEN×6, after gaps of one length a sequence."""
+    if frames == 1:
+        return path.unsqueeze(1)
+    device = path.device
+    gap = torch.randint(_CLOSED + 1, (len(path), 1, 1), generator=generator, device=device)
+    begin = (_OPEN + gap) * torch.arange(frames, device=device).view(1, frames, 1)
+    moment = (begin + torch.arange(_OPEN, device=device)).flatten(1)
+    return path.gather(1, moment.unsqueeze(-1).expand(-1, -1, 6)).unflatten(1, (frames, _OPEN))
 
 
 def homographies(shake: Tensor, frame: tuple[int, int]) -> Tensor:
@@ -141,6 +202,8 @@ class Layer:
     """B×3×H×W, or B×4×H×W with its opacity last."""
     shake: Tensor
     """B×K×6, see `camera_shake`; the same K for all layers of a scene."""
+    density: int = 1
+    """How many of its pixels lie along the side of one of the camera's."""
 
 
 def average_over_exposure(
@@ -171,7 +234,7 @@ def average_over_exposure(
         for layer, matrix in zip(layers, matrices, strict=True):
             warped = points @ matrix[:, moment]
             pixels = layer.pixels
-            to_unit = torch.tensor([2.0 / pixels.shape[3], 2.0 / pixels.shape[2]], device=device)
+            to_unit = torch.tensor([2.0 / pixels.shape[3], 2.0 / pixels.shape[2]], device=device) * layer.density
             grid = (warped[..., :2] / warped[..., 2:] - offset.unsqueeze(1)) * to_unit
             view = functional.grid_sample(
                 pixels,
@@ -183,6 +246,58 @@ def average_over_exposure(
             seen = view if view.shape[1] == 3 else torch.lerp(seen, view[:, :3], view[:, 3:].clamp(0, 1))
         total += seen
     return total / moments
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A batch of what the camera looks at, and how the light of it adds up: the same in all frames of a sequence."""
+
+    background: Tensor
+    """B×3×H×W in [0, 1]."""
+    foreground: Tensor
+    """B×4×H×W in [0, 1], its opacity last."""
+    has_foreground: Tensor
+    """B: which images show it."""
+    exponent: Tensor
+    """B: `GAMMA` where light is averaged, 1 where encoded values are."""
+    gain: Tensor
+    """B: how bright lights are, 1 is white."""
+
+    @staticmethod
+    def drawn(pictures: Tensor, settings: BlurSettings, generator: torch.Generator) -> Scene:
+        """Draw what `settings` leave to chance about B×3×H×W pictures; a foreground is the next picture mirrored."""
+        batch = len(pictures)
+        has_foreground = _chosen(batch, settings.foreground, generator)
+        foreground = torch.cat([pictures.roll(1, dims=0).flip(3), _blobs(pictures, generator)], dim=1)
+        linear = _chosen(batch, settings.linear, generator)
+        lights = _chosen(batch, settings.saturation, generator)
+        gain = 1.5 + 2.5 * torch.rand(batch, generator=generator, device=pictures.device)
+        exponent = torch.where(linear, GAMMA, 1.0)
+        return Scene(pictures, foreground, has_foreground, exponent, torch.where(lights, gain, 1.0))
+
+    def expose(
+        self, shake: Tensor, own_shake: Tensor, size: tuple[int, int], frame: tuple[int, int], offset: Tensor
+    ) -> Tensor:
+        """The blurred image that one exposure gives, B×3×size, not yet clipped to [0, 1].
+
+        Args:
+            shake, own_shake: movement of the camera as background and foreground see it, each B×K×6.
+            size, frame, offset: see `average_over_exposure`.
+        """
+        exponent = _per_image(self.exponent)
+        light = _brighten(self.background, self.gain) ** exponent
+        front = torch.cat([_brighten(self.foreground[:, :3], self.gain) ** exponent, self.foreground[:, 3:]], dim=1)
+        mean = self.seen(Layer(light, shake), Layer(front, own_shake), size, frame, offset)
+        return mean.clamp_min(0) ** (1 / exponent)
+
+    def seen(self, back: Layer, front: Layer, size: tuple[int, int], frame: tuple[int, int], offset: Tensor) -> Tensor:
+        """Mean over the moments of `back`, with `front` before it in those images that have a foreground."""
+        seen = torch.empty(len(offset), 3, *size, device=offset.device)
+        for group, layers in ((~self.has_foreground, (back,)), (self.has_foreground, (back, front))):
+            if group.any():
+                of_group = [replace(layer, pixels=layer.pixels[group], shake=layer.shake[group]) for layer in layers]
+                seen[group] = average_over_exposure(of_group, size, frame, offset[group])
+        return seen
 
 
 def synthesise(
@@ -207,38 +322,30 @@ def synthesise(
     batch, device = scene.shape[0], scene.device
     frame = frame or (scene.shape[2], scene.shape[3])
     offset = torch.zeros(batch, 2, device=device) if offset is None else offset
-
-    def chosen(probability: float) -> Tensor:
-        return torch.rand(batch, generator=generator, device=device) < probability
-
     shake = camera_shake(batch, settings, generator)
     own_shake = camera_shake(batch, settings, generator, moments=shake.shape[1])
-    has_foreground = chosen(settings.foreground)
-    foreground = torch.cat([scene.roll(1, dims=0).flip(3), _blobs(scene, generator)], dim=1)
-    linear, lights = chosen(settings.linear), chosen(settings.saturation)
-    gain = 1.5 + 2.5 * torch.rand(batch, generator=generator, device=device)
+    drawn = Scene.drawn(scene, settings, generator)
+    blurred = degrade(drawn.expose(shake, own_shake, size, frame, offset), settings, generator)
 
     sharp = _crop_centre(scene, size)
-    covering = _crop_centre(foreground, size)
+    covering = _crop_centre(drawn.foreground, size)
     covered = torch.lerp(sharp, covering[:, :3], covering[:, 3:])
-    sharp = torch.where(_per_image(has_foreground), covered, sharp)
+    return blurred, torch.where(_per_image(drawn.has_foreground), covered, sharp)
 
-    exponent = torch.where(linear, GAMMA, 1.0)
-    light = _brighten(scene, lights, gain) ** _per_image(exponent)
-    front = torch.cat([_brighten(foreground[:, :3], lights, gain) ** _per_image(exponent), foreground[:, 3:]], dim=1)
-    blurred = torch.empty_like(sharp)
-    for group, with_front in ((~has_foreground, False), (has_foreground, True)):
-        if group.any():
-            layers = [Layer(light[group], shake[group])]
-            if with_front:
-                layers.append(Layer(front[group], own_shake[group]))
-            blurred[group] = average_over_exposure(layers, size, frame, offset[group])
-    blurred = blurred.clamp_min(0) ** _per_image(1 / exponent)
 
-    blurred = defocus(blurred, chosen(settings.defocus), generator).clamp(0, 1)
-    blurred = add_noise(blurred, chosen(settings.noise), generator)
-    blurred = compress_jpeg(blurred, chosen(settings.jpeg), generator)
-    return blurred, sharp
+def degrade(images: Tensor, settings: BlurSettings, generator: torch.Generator, frames: int = 1) -> Tensor:
+    """What lens, sensor and file do to B×3×H×W exposures, in [0, 1]; alike to each `frames` that follow each other."""
+
+    def chosen(probability: float) -> Tensor:
+        return _chosen(len(images) // frames, probability, generator).repeat_interleave(frames)
+
+    images = defocus(images, chosen(settings.defocus), generator, frames).clamp(0, 1)
+    images = add_noise(images, chosen(settings.noise), generator, frames)
+    return compress_jpeg(images, chosen(settings.jpeg), generator, frames)
+
+
+def _chosen(count: int, probability: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=generator, device=generator.device) < probability
 
 
 def _blobs(scene: Tensor, generator: torch.Generator) -> Tensor:
@@ -249,10 +356,10 @@ def _blobs(scene: Tensor, generator: torch.Generator) -> Tensor:
     return torch.sigmoid(40 * (smooth - 0.3))
 
 
-def _brighten(image: Tensor, lights: Tensor, gain: Tensor) -> Tensor:
-    """Undo the clipping of lights: values near white are raised by `gain` where `lights` says so."""
+def _brighten(image: Tensor, gain: Tensor) -> Tensor:
+    """Undo the clipping of lights: values near white are raised by `gain`."""
     near_white = ((image.amin(dim=1, keepdim=True) - 0.9) * 10).clamp(0, 1)
-    return image * (1 + _per_image(lights * (gain - 1)) * near_white)
+    return image * (1 + _per_image(gain - 1) * near_white)
 
 
 def _per_image(values: Tensor) -> Tensor:

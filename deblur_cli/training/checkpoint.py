@@ -1,14 +1,14 @@
 """Checkpoints: a run's whole state in one safetensors file, written beside and renamed, loaded without running code.
 
-Tensors are named `network.…`, `average.…` and `optimizer.…`; the rest (recipe, step, elapsed seconds, best score) is
-JSON in the metadata. Random states are not kept because there are none: see data.py.
+Tensors are named `network.…`, `average.…`, where there is one `critic.…`, and `optimizer.…`; the rest (recipe, step,
+elapsed seconds, best score) is JSON in the metadata. Random states are not kept because there are none: see data.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from deblur_cli.errors import TrainingError
 from deblur_cli.media.files import replacing
 from deblur_cli.training.recipe import Recipe, recipe_from, recipe_table
+from deblur_cli.training.schedules import Plateau
 
 _KEY = "deblur.checkpoint"
 
@@ -32,25 +33,27 @@ class Progress:
     """Seconds of training done, over all its sessions."""
     best: float = float("-inf")
     """Best validation score so far in dB."""
+    plateau: Plateau = field(default_factory=Plateau)
+    """What the `plateau` schedule has seen."""
 
 
 def save_checkpoint(
     path: Path,
     recipe: Recipe,
     progress: Progress,
-    network: nn.Module,
-    average: nn.Module,
+    modules: Mapping[str, nn.Module],
     optimizers: Sequence[Optimizer],
 ) -> None:
-    """Write a run's state so that `restore_checkpoint` gives it back bit for bit."""
+    """Write a run's state so that `restore_checkpoint` gives it back bit for bit; `modules` by the names above."""
     from safetensors.torch import save
 
-    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    tensors = {
+        f"{owner}.{name}": tensor for owner, module in modules.items() for name, tensor in module.state_dict().items()
+    }
     for number, optimizer in enumerate(optimizers):
         for index, slot in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{index}.{name}": tensor for name, tensor in slot.items()}
-    facts = {"recipe": recipe_table(recipe), "progress": vars(progress)}
+    facts = {"recipe": recipe_table(recipe), "progress": asdict(progress)}
     # Clones, for safetensors refuses tensors that share memory and keeps only contiguous ones.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as stream:
@@ -73,15 +76,16 @@ def read_checkpoint(path: Path) -> tuple[Recipe, Progress, dict[str, Tensor]]:
         raise TrainingError(f"there is no checkpoint {path}; start the run without --resume") from error
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise TrainingError(f"{path}: not a checkpoint of a training run, or damaged ({error})") from error
+    facts["progress"]["plateau"] = Plateau(**facts["progress"].get("plateau", {}))
     return recipe_from(facts["recipe"]), Progress(**facts["progress"]), tensors
 
 
 def restore_checkpoint(
-    tensors: dict[str, Tensor], network: nn.Module, average: nn.Module, optimizers: Sequence[Optimizer]
+    tensors: dict[str, Tensor], modules: Mapping[str, nn.Module], optimizers: Sequence[Optimizer]
 ) -> None:
     """Put the tensors of `read_checkpoint` back where they came from."""
-    network.load_state_dict(_under("network.", tensors))
-    average.load_state_dict(_under("average.", tensors))
+    for owner, module in modules.items():
+        module.load_state_dict(_under(f"{owner}.", tensors))
     for number, optimizer in enumerate(optimizers):
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under(f"optimizer.{number}.", tensors).items():

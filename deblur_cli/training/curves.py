@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,18 @@ class Report:
     elapsed: float
     scores: dict[str, float] | None = None
     """Validation: PSNR in dB of each set and of its blurred input, where this step validated."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """The parts that the loss is made of, before they are weighted, and the critic's loss, where there is one."""
 
 
 class Curves:
-    """Losses and validation scores, to a CSV file always and to TensorBoard where it is installed."""
+    """Losses and validation scores, to a CSV file always and to TensorBoard where it is installed.
 
-    def __init__(self, path: Path, from_step: int, *, active: bool, every: int = 50) -> None:
-        self.path, self.from_step, self.active, self.every = path, from_step, active, every
+    `parts` names the parts of the loss that get a column each.
+    """
+
+    def __init__(self, path: Path, from_step: int, *, active: bool, parts: Sequence[str] = (), every: int = 50) -> None:
+        self.path, self.from_step, self.active, self.parts, self.every = path, from_step, active, parts, every
 
     def __enter__(self) -> Curves:
         if not self.active:
@@ -37,7 +43,7 @@ class Curves:
                 kept = [row for row in csv.reader(old) if row and row[0].isdigit() and int(row[0]) <= self.from_step]
         self._file = self.path.open("w", newline="", encoding="utf-8")
         self._rows = csv.writer(self._file)
-        self._rows.writerows([["step", "loss", "rate", "elapsed", "set", "psnr"], *kept])
+        self._rows.writerows([["step", "loss", "rate", "elapsed", "set", "psnr", *self.parts], *kept])
         self._board = _tensorboard(self.path.parent)
         return self
 
@@ -53,9 +59,12 @@ class Curves:
             return
         row = [report.step, repr(report.loss), f"{report.rate:.3e}", f"{report.elapsed:.1f}"]
         if report.step % self.every == 0:
-            self._rows.writerow([*row, "", ""])
+            self._rows.writerow([*row, "", "", *(report.parts.get(part, "") for part in self.parts)])
             if self._board:
                 self._board.add_scalar("loss", report.loss, report.step)
+                for part in self.parts:
+                    if part in report.parts:
+                        self._board.add_scalar(f"loss/{part}", report.parts[part], report.step)
         for name, psnr in (report.scores or {}).items():
             self._rows.writerow([*row, name, f"{psnr:.4f}"])
             if self._board:

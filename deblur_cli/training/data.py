@@ -1,5 +1,7 @@
 """Training pairs: from sharp photos, from high-speed clips, from pairs on disk; and the pool that batches are cut from.
 
+For recurrent networks a pair is one of sequences: of T blurred frames that follow each other, and the T sharp ones.
+
 Everything random is drawn from generators seeded by (seed, what it is for, its number), never from a running stream,
 so the batch of step n is the same whether the run came there in one go or was resumed on the way.
 """
@@ -10,6 +12,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -21,11 +24,10 @@ from torch import Tensor
 from deblur_cli.errors import DatasetError
 from deblur_cli.media import clips
 from deblur_cli.training.blur import BlurSettings, synthesise
+from deblur_cli.training.sequences import FRAMES_AVERAGED, draw_exposures, followers, shortest_clip, synthesise_sequence
 
 HIGH_SPEED = 100.0
 """Frames a second from which consecutive frames are averaged; slower ones move too far between two frames."""
-FRAMES_AVERAGED = (7, 9, 11, 13)
-"""How many, Nah et al. 2017, section 3; odd, so that the middle frame is the target."""
 PHOTO_FRAME = (720, 1280)
 """The frame that a crop of a photo is taken to be a part of, for rotations (GOPRO's size)."""
 
@@ -59,8 +61,13 @@ class Source(Protocol):
         """`photos`, `clips` or `pairs`: the name of its weight in a recipe's stage."""
         ...
 
-    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice) -> tuple[Tensor, Tensor]:
-        """Blurred and sharp, each count×3×size×size in [0, 1] on the dice's device."""
+    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice, frames: int = 1) -> tuple[Tensor, Tensor]:
+        """Blurred and sharp, each count×3×size×size in [0, 1] on the dice's device, or count×frames×3×size×size
+        sequences where `frames` is more than 1.
+
+        Raises:
+            DatasetError: there is nothing here that so many frames, or crops of that size, can be taken from.
+        """
         ...
 
     def __len__(self) -> int:
@@ -79,13 +86,17 @@ class PhotoSource:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice) -> tuple[Tensor, Tensor]:
-        margin = min(size // 4, int(blur.length[1]))
+    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice, frames: int = 1) -> tuple[Tensor, Tensor]:
+        # A camera that films gets further; what lies beyond the margin is mirrored.
+        margin = min(size // (4 if frames == 1 else 2), int(blur.length[1]) * frames)
         whole = size + 2 * margin
         scenes = torch.stack([self._scene(whole, dice) for _ in range(count)])
         reach = torch.tensor([(side - size) / 2 for side in reversed(PHOTO_FRAME)], device=dice.device).clamp_min(0)
         offset = (2 * torch.rand(count, 2, generator=dice.generator, device=dice.device) - 1) * reach
-        return synthesise(scenes, (size, size), blur, dice.generator, frame=PHOTO_FRAME, offset=offset)
+        generator, crop = dice.generator, (size, size)
+        if frames == 1:
+            return synthesise(scenes, crop, blur, generator, frame=PHOTO_FRAME, offset=offset)
+        return synthesise_sequence(scenes, frames, crop, blur, generator, frame=PHOTO_FRAME, offset=offset)
 
     def _scene(self, side: int, dice: Dice) -> Tensor:
         """The more textured of two random squares of a random picture, in [0, 1]."""
@@ -107,19 +118,22 @@ class ClipSource:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice) -> tuple[Tensor, Tensor]:
-        pairs = [self._pair(size, dice) for _ in range(count)]
-        return torch.stack([pair[0] for pair in pairs]), torch.stack([pair[1] for pair in pairs])
+    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice, frames: int = 1) -> tuple[Tensor, Tensor]:
+        usable = [clip for clip in self.clips if len(clip) >= shortest_clip(frames)]
+        if not usable:
+            raise DatasetError(f"no clip has the {shortest_clip(frames)} frames that a sequence of {frames} takes")
+        pairs = torch.stack([self._pair(dice.host.choice(usable), size, dice, frames) for _ in range(count)])
+        return _in_frames(pairs, frames)
 
-    def _pair(self, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
-        frames = dice.host.choice(self.clips)
-        averaged = dice.host.choice(FRAMES_AVERAGED)
-        first = dice.host.randrange(len(frames) - averaged + 1)
-        cut = min(*frames.shape[2:], round(size / dice.host.uniform(0.6, 1.0)))
-        window = _random_window(frames.shape[2:], cut, dice)
-        shutter = frames[first : first + averaged][:, *window].to(dice.device).float()
-        both = _resized(torch.stack([shutter.mean(dim=0), shutter[averaged // 2]]) / 255, size)
-        return both[0], both[1]
+    def _pair(self, clip: Tensor, size: int, dice: Dice, frames: int) -> Tensor:
+        """2·frames×3×size×size: the blurred ones, then the sharp ones."""
+        exposures = draw_exposures(len(clip), frames, dice.host)
+        cut = min(*clip.shape[2:], round(size / dice.host.uniform(0.6, 1.0)))
+        window = _random_window(clip.shape[2:], cut, dice)
+        shutters = [clip[exposure][:, *window].to(dice.device).float() for exposure in exposures]
+        means = [shutter.mean(dim=0) for shutter in shutters]
+        middles = [shutter[len(shutter) // 2] for shutter in shutters]
+        return _resized(torch.stack([*means, *middles]) / 255, size)
 
 
 @dataclass(frozen=True)
@@ -133,17 +147,40 @@ class PairSource:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice, frames: int = 1) -> tuple[Tensor, Tensor]:
+        sequences = self.sequences(frames)
         drawn = []
         for _ in range(count):
-            files = dice.host.choice(self.pairs)
-            both = torch.stack([load_picture(path) for path in files])
+            pairs = dice.host.choice(sequences)
+            files = [blurred for blurred, _ in pairs] + [sharp for _, sharp in pairs]
+            pictures = [load_picture(path) for path in files]
+            if len({picture.shape for picture in pictures}) > 1:
+                raise DatasetError(f"{files[0]}: the {len(files)} pictures of its sequence differ in size")
+            both = torch.stack(pictures)
             if min(both.shape[2:]) < size:
                 raise DatasetError(f"{files[0]}: smaller than the {size} pixels that training cuts out")
             window = _random_window(both.shape[2:], size, dice)
             drawn.append(both[:, *window].to(dice.device).float() / 255)
-        pairs = torch.stack(drawn)
-        return pairs[:, 0], pairs[:, 1]
+        return _in_frames(torch.stack(drawn), frames)
+
+    def sequences(self, frames: int) -> list[list[tuple[Path, Path]]]:
+        """Each run of `frames` pairs whose files are numbered without a gap; those of 1 are all pairs.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        runs = [[number] for number in range(len(self.pairs))]
+        for _ in range(frames - 1):
+            runs = [[*run, after] for run in runs if (after := self._followers[run[-1]]) is not None]
+        if not runs:
+            raise DatasetError(
+                f"no {frames} of the {len(self.pairs)} pairs are numbered in a row, as a video's frames are"
+            )
+        return [[self.pairs[number] for number in run] for run in runs]
+
+    @cached_property
+    def _followers(self) -> list[int | None]:
+        return followers([blurred for blurred, _ in self.pairs])
 
 
 def load_picture(path: Path) -> Tensor:
@@ -175,9 +212,10 @@ def load_photos(files: Iterable[Path], smallest: int) -> list[Tensor]:
     return pictures
 
 
-def load_clips(files: Iterable[Path]) -> tuple[list[Tensor], list[Tensor]]:
+def load_clips(files: Iterable[Path], frames: int = 1) -> tuple[list[Tensor], list[Tensor]]:
     """Read clips into memory: those of at least `HIGH_SPEED` frames a second whole (T×3×H×W), of the others one frame
-    a second (3×H×W), for they are only sharp pictures.
+    a second (3×H×W), for they are only sharp pictures. A fast one too short for a sequence of `frames` gives pictures
+    too.
 
     Raises:
         DatasetError: a file is not a video.
@@ -187,15 +225,15 @@ def load_clips(files: Iterable[Path]) -> tuple[list[Tensor], list[Tensor]]:
     for file in files:
         rate = clips.frame_rate(file)
         keep = 1 if rate >= HIGH_SPEED else max(1, round(rate))
-        frames = [
+        read = [
             torch.from_numpy(frame).permute(2, 0, 1).contiguous()
             for number, frame in enumerate(clips.read_frames(file))
             if number % keep == 0
         ]
-        if rate >= HIGH_SPEED and len(frames) >= max(FRAMES_AVERAGED):
-            fast.append(torch.stack(frames))
+        if rate >= HIGH_SPEED and len(read) >= max(*FRAMES_AVERAGED, shortest_clip(frames)):
+            fast.append(torch.stack(read))
         else:
-            stills.extend(frames)
+            stills.extend(read)
     return fast, stills
 
 
@@ -204,11 +242,12 @@ class PoolSettings:
     """How far pairs are reused. On a GPU making a pair is nearly free and `reuse` is 1; on a processor it is not."""
 
     pairs: int = 512
-    """How many pairs are held; a batch is drawn from all of them."""
+    """How many pairs are held; a batch is drawn from all of them. Each frame of a sequence counts as a pair, so that
+    sequences of any length take the same memory: 64 of 8 frames for 512."""
     size: int = 192
     """Side of a held pair in pixels; crops are cut from it at random places."""
     chunk: int = 16
-    """Pairs made at a time."""
+    """Pairs made at a time, again counted in frames; at least one sequence."""
     reuse: int = 8
     """Crops cut for each pair made, on average."""
 
@@ -228,40 +267,43 @@ class Pool:
         seed: int,
         device: torch.device,
         mixture: Callable[[int], tuple[dict[str, float], BlurSettings]],
+        frames: int = 1,
     ) -> None:
-        """`mixture(step)` gives the weight of each kind of source and the blur that stage of the run draws."""
+        """`mixture(step)` gives the weight of each kind of source and the blur that stage of the run draws; more than
+        1 of `frames` makes each pair one of sequences."""
         self.sources, self.settings, self.batch_size, self.seed, self.device = sources, settings, batch, seed, device
-        self.mixture = mixture
-        shape = (settings.pairs, 2, 3, settings.size, settings.size)
+        self.mixture, self.frames = mixture, frames
+        self._chunk = max(1, settings.chunk // frames)
+        self._slots = max(1, settings.pairs // (self._chunk * frames))
+        shape = (self._slots * self._chunk, 2, frames, 3, settings.size, settings.size)
         self._pairs = torch.empty(shape, dtype=torch.uint8, device=device)
-        self._slots = settings.pairs // settings.chunk
         self._made = -1
 
     def batch(self, step: int, crop: int) -> tuple[Tensor, Tensor]:
-        """Blurred and sharp of one step, each batch×3×crop×crop in [0, 1]."""
+        """Blurred and sharp of one step, each batch×3×crop×crop in [0, 1], or batch×frames×3×crop×crop where `frames`
+        is more than 1: the frames of a sequence are cut, flipped and turned alike."""
         self._fill(step)
         dice = Dice.seeded(self.device, self.seed, "batch", step)
         crops = []
         for _ in range(self.batch_size):
-            pair = self._pairs[dice.host.randrange(self.settings.pairs)]
-            pair = pair[:, *_random_window(pair.shape[2:], crop, dice)]
-            dims = [dim for dim in (2, 3) if dice.host.random() < 0.5]
+            pair = self._pairs[dice.host.randrange(len(self._pairs))]
+            pair = pair[:, :, *_random_window(pair.shape[3:], crop, dice)]
+            dims = [dim for dim in (3, 4) if dice.host.random() < 0.5]
             pair = pair.flip(dims) if dims else pair
-            crops.append(pair.transpose(2, 3) if dice.host.random() < 0.5 else pair)
-        both = torch.stack(crops).float() / 255
-        return both[:, 0], both[:, 1]
+            crops.append(pair.transpose(3, 4) if dice.host.random() < 0.5 else pair)
+        return _in_frames(torch.stack(crops).flatten(1, 2).float() / 255, self.frames)
 
     def _fill(self, step: int) -> None:
         """Make the chunks that are due at `step` and not there: all of them at the start, then now and then one."""
-        per_chunk = self.settings.chunk * self.settings.reuse
+        per_chunk = self._chunk * self.settings.reuse
         newest = self._slots - 1 + step * self.batch_size // per_chunk
         for chunk in range(max(self._made + 1, newest - self._slots + 1), newest + 1):
             # The first fill belongs to step 0, each later chunk to the step that asked for it.
             due = max(0, -(-(chunk - self._slots + 1) * per_chunk // self.batch_size))
-            blurred, sharp = self._make(chunk, due)
-            start = chunk % self._slots * self.settings.chunk
-            both = torch.stack([blurred, sharp], dim=1)
-            self._pairs[start : start + self.settings.chunk] = (both * 255).round().clamp(0, 255).to(torch.uint8)
+            start = chunk % self._slots * self._chunk
+            for position, images in enumerate(self._make(chunk, due)):
+                held = self._pairs[start : start + self._chunk, position]
+                held.copy_((images * 255).round().clamp(0, 255).to(torch.uint8).view_as(held))
         self._made = newest
 
     def _make(self, chunk: int, due: int) -> tuple[Tensor, Tensor]:
@@ -271,7 +313,13 @@ class Pool:
         if not sum(shares) > 0:
             raise DatasetError(f"this recipe's stage draws from {', '.join(weights)}, and none of these was given")
         (source,) = dice.host.choices(self.sources, shares)
-        return source.draw(self.settings.chunk, self.settings.size, blur, dice)
+        return source.draw(self._chunk, self.settings.size, blur, dice, self.frames)
+
+
+def _in_frames(both: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """N×2·frames×3×H×W, the blurred frames before the sharp ones, as two of N×frames×3×H×W, or of N×3×H×W for one."""
+    blurred, sharp = both.unflatten(1, (2, frames)).unbind(1)
+    return (blurred.squeeze(1), sharp.squeeze(1)) if frames == 1 else (blurred, sharp)
 
 
 def _random_window(shape: Sequence[int], side: int, dice: Dice) -> tuple[slice, slice, slice]:

@@ -1,7 +1,8 @@
 """What stands between a blurred scene and its file: defocus, sensor noise, JPEG. Batched, on the images' own device.
 
 Each function takes B×3×H×W images in [0, 1] and a B mask of which to change, and draws its strengths from a generator
-on the same device.
+on the same device. Of frames of videos, `frames` that follow each other get the same strengths: B is then a multiple of
+it, and what is random within an image stays independent.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ _TO_YCBCR = (
 )
 
 
-def defocus(images: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+def defocus(images: Tensor, mask: Tensor, generator: torch.Generator, frames: int = 1) -> Tensor:
     """Blur by an anti-aliased disc of 0.5 to 2 pixels of radius."""
-    radius = 0.5 + 1.5 * torch.rand(len(images), generator=generator, device=images.device)
+    radius = 0.5 + 1.5 * _strengths(1, images, frames, generator)[0]
     if not mask.any():
         return images
     reach = torch.arange(-3, 4, device=images.device, dtype=images.dtype)
@@ -53,27 +54,33 @@ def defocus(images: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
     return result
 
 
-def add_noise(images: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+def add_noise(images: Tensor, mask: Tensor, generator: torch.Generator, frames: int = 1) -> Tensor:
     """Shot and read noise: a normal of variance a·x + b², a up to 0.001 and b up to 0.01 of full scale.
 
     The normal stands for the Poisson distribution of photons, to which it is close from some ten photons up
     (Foi et al., "Practical Poissonian-Gaussian noise modeling", IEEE TIP 2008).
     """
-    shot, read = torch.rand(2, len(images), 1, 1, 1, generator=generator, device=images.device) * 0.01
+    shot, read = _strengths(2, images, frames, generator).view(2, -1, 1, 1, 1) * 0.01
     noise = torch.randn(images.shape, generator=generator, device=images.device)
     noisy = images + noise * (0.1 * shot * images + read**2).sqrt()
     return torch.where(mask.view(-1, 1, 1, 1), noisy.clamp(0, 1), images)
 
 
-def compress_jpeg(images: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+def compress_jpeg(images: Tensor, mask: Tensor, generator: torch.Generator, frames: int = 1) -> Tensor:
     """What baseline JPEG of quality 50 to 98 leaves of each image; half of them have chroma halved both ways."""
-    quality = 50 + 48 * torch.rand(len(images), generator=generator, device=images.device)
-    halved = torch.rand(len(images), generator=generator, device=images.device) < 0.5
+    quality = 50 + 48 * _strengths(1, images, frames, generator)[0]
+    halved = _strengths(1, images, frames, generator)[0] < 0.5
     if not mask.any():
         return images
     result = images.clone()
     result[mask] = _jpeg(images[mask], quality[mask], halved[mask])
     return result
+
+
+def _strengths(kinds: int, images: Tensor, frames: int, generator: torch.Generator) -> Tensor:
+    """kinds×B numbers of [0, 1), each repeated for the frames of a sequence."""
+    drawn = torch.rand(kinds, len(images) // frames, generator=generator, device=images.device)
+    return drawn.repeat_interleave(frames, dim=1)
 
 
 def _jpeg(images: Tensor, quality: Tensor, halved: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from deblur_cli.errors import DatasetError
-from deblur_cli.evaluation.datasets import find_pairs
+from deblur_cli.evaluation.datasets import Dataset, find_pairs, pair_folders
 from deblur_cli.media import clips
 from deblur_cli.media.gather import gather_photos
 from deblur_cli.restoration.device import available_memory
@@ -18,6 +18,8 @@ from deblur_cli.training.validation import ValidationSet, Validator, paired_set,
 
 HELD_OUT = 20
 """Every 20th photo, by sorted name, is validated on and never trained on."""
+REDS_SPLITS = {"train": "train", "test": "val"}
+"""What REDS calls the splits that are trained and validated on (Nah et al., CVPR workshops 2019)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def find_files(
     data: Path | None = None,
     validation: Path | None = None,
 ) -> TrainingFiles:
-    """Look up what the folders hold. `data` and `validation` are datasets in one of GOPRO's layouts.
+    """Look up what the folders hold. `data` and `validation` are datasets in one of GOPRO's layouts or REDS's.
 
     Raises:
         DatasetError, UsageError: a folder is missing or holds nothing to train on.
@@ -57,13 +59,17 @@ def find_files(
     )
 
 
-def load_sources(files: TrainingFiles, pair_size: int, device: torch.device) -> list[Source]:
+def load_sources(files: TrainingFiles, pair_size: int, device: torch.device, frames: int = 1) -> list[Source]:
     """Read what a run draws from into memory: the device's, where it takes a quarter of that at most, else the host's.
 
-    Pairs from disk stay there until they are drawn. `pair_size` is the side of the squares that will be cut out.
+    Pairs from disk stay there until they are drawn. `pair_size` is the side of the squares that will be cut out,
+    `frames` the length of the sequences.
+
+    Raises:
+        DatasetError: a file cannot be used, or no pairs follow each other as frames of a sequence do.
     """
     sources: list[Source] = []
-    fast, stills = load_clips(files.clips)
+    fast, stills = load_clips(files.clips, frames)
     training = [file for number, file in enumerate(files.photos) if number % HELD_OUT]
     pictures = [*(load_photos(training, pair_size) if training else []), *stills]
     if sum(one.numel() for one in (*fast, *pictures)) < available_memory(device) // 4:
@@ -73,7 +79,9 @@ def load_sources(files: TrainingFiles, pair_size: int, device: torch.device) -> 
     if pictures:
         sources.append(PhotoSource(pictures))
     if files.pairs:
-        sources.append(PairSource(files.pairs))
+        pairs = PairSource(files.pairs)
+        pairs.sequences(frames)  # or the run would find out when it draws the first
+        sources.append(pairs)
     return sources
 
 
@@ -99,4 +107,14 @@ def _clips_below(folder: Path) -> tuple[Path, ...]:
 
 
 def _pairs_of(folder: Path, split: str) -> tuple[tuple[Path, Path], ...]:
-    return tuple((pair.blurred, pair.sharp) for pair in find_pairs(folder, split=split).pairs)
+    return tuple((pair.blurred, pair.sharp) for pair in _dataset(folder, split).pairs)
+
+
+def _dataset(folder: Path, split: str) -> Dataset:
+    """The pairs of a dataset; REDS has `train_blur/000/00000000.png` and `train_sharp/…`, in `train/` as it unpacks."""
+    name = REDS_SPLITS[split]
+    for base in (folder, folder / name):
+        blurred, sharp = base / f"{name}_blur", base / f"{name}_sharp"
+        if blurred.is_dir() and sharp.is_dir():
+            return pair_folders(blurred, sharp)
+    return find_pairs(folder, split=split)

@@ -1,13 +1,24 @@
-"""Content losses: what a restored batch is compared with its sharp one by. Images are B×3×H×W in [0, 1]."""
+"""What a restored batch is compared with its sharp one by: content losses, over one scale or several, and a perceptual
+loss. Images are B×3×H×W in [0, 1]. What a critic says of them is in adversarial.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as functional
+from torch import Tensor, nn
 
 from deblur_cli.errors import UsageError
+from deblur_cli.training.unrolled import Restored, full_size
+from models.vgg import load_vgg
+
+if TYPE_CHECKING:
+    from deblur_cli.training.recipe import Recipe, Stage
 
 ContentLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(restored, sharp, blurred) to a scalar. Most ignore the blurred image; `relative` does not."""
@@ -76,3 +87,94 @@ def content_loss(name: str) -> ContentLoss:
     if name not in CONTENT_LOSSES:
         raise UsageError(f"no content loss is called '{name}'; there are {', '.join(CONTENT_LOSSES)}")
     return CONTENT_LOSSES[name]
+
+
+MultiScaleLoss = Callable[[Restored, Tensor, Tensor], Tensor]
+"""(restored or its pyramid, sharp, blurred) to a scalar."""
+
+
+def last(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Tensor) -> Tensor:
+    """The loss at full size alone; coarser scales are not looked at."""
+    return loss(full_size(restored), sharp, blurred)
+
+
+def summed(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Tensor) -> Tensor:
+    """Σ L_k over the scales k, each of weight 1 (Tao et al., "Scale-recurrent network for deep image deblurring", CVPR
+    2018, section "Losses")."""
+    return torch.stack(_per_scale(loss, restored, sharp, blurred)).sum()
+
+
+def normalised(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Tensor) -> Tensor:
+    """1/(2K) Σ L_k over K scales (Nah et al., "Deep multi-scale convolutional neural network for dynamic scene
+    deblurring", CVPR 2017, eq. 5); half the loss where there is one scale."""
+    return torch.stack(_per_scale(loss, restored, sharp, blurred)).mean() / 2
+
+
+SCALES: dict[str, Callable[[ContentLoss, Restored, Tensor, Tensor], Tensor]] = {
+    "last": last,
+    "sum": summed,
+    "normalised": normalised,
+}
+
+
+def multi_scale(name: str, scales: str) -> MultiScaleLoss:
+    """The content loss `name` over the scales of a pyramid, put together as `scales` says.
+
+    The sharp and the blurred image are reduced bilinearly to the size of each scale.
+
+    Raises:
+        UsageError: there is no such loss, or no such way to put scales together.
+    """
+    if scales not in SCALES:
+        raise UsageError(f"scales are put together by {', '.join(SCALES)}, not '{scales}'")
+    return partial(SCALES[scales], content_loss(name))
+
+
+def _per_scale(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Tensor) -> list[Tensor]:
+    pyramid = [restored] if isinstance(restored, Tensor) else restored
+    return [loss(scale, _reduced(sharp, scale), _reduced(blurred, scale)) for scale in pyramid]
+
+
+def _reduced(images: Tensor, scale: Tensor) -> Tensor:
+    if images.shape[2:] == scale.shape[2:]:
+        return images
+    return functional.interpolate(images, size=scale.shape[2:], mode="bilinear", align_corners=False)
+
+
+def perceptual(features: nn.Module, restored: Tensor, sharp: Tensor) -> Tensor:
+    """Mean of (φ(restored) − φ(sharp))² over features φ.
+
+    Johnson et al., "Perceptual losses for real-time style transfer and super-resolution", ECCV 2016, the feature
+    reconstruction loss of section 3.2; with VGG19's conv3_3 for φ in Kupyn et al., "DeblurGAN", CVPR 2018, section 3.1.
+    """
+    with torch.no_grad():
+        target = features(sharp)
+    return (features(restored) - target).square().mean()
+
+
+class ImageLosses:
+    """The parts of a recipe's loss that compare a restored batch with its sharp one.
+
+    Args:
+        vgg: VGG19's weights, see `models.vgg.load_vgg`; looked at only if the recipe has a perceptual loss.
+
+    Raises:
+        ModelError: they cannot be had.
+    """
+
+    def __init__(self, recipe: Recipe, accelerator: Any, vgg: Path | None = None) -> None:
+        self.recipe = recipe
+        self.features = nn.Module()
+        if "perceptual" in recipe.losses:
+            with accelerator.local_main_process_first():  # which fetches the file for all
+                self.features = load_vgg(vgg).to(accelerator.device)
+
+    def parts(self, stage: Stage, restored: Restored, sharp: Tensor, blurred: Tensor) -> dict[str, Tensor]:
+        """The content and the perceptual loss, those of the two that the stage gives a weight, not weighted yet."""
+        parts = {}
+        if stage.content_weight:
+            content = multi_scale(stage.loss or self.recipe.loss, self.recipe.scales)
+            parts["content"] = content(restored, sharp, blurred)
+        if stage.perceptual_weight:
+            parts["perceptual"] = perceptual(self.features, full_size(restored), sharp)
+        return parts

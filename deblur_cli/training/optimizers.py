@@ -1,4 +1,4 @@
-"""Optimisers of a recipe: AdamW, and Muon for the inner convolutions where the recipe asks for it.
+"""Optimisers of a recipe: Adam, AdamW, and Muon for the inner convolutions where the recipe asks for it.
 
 Muon (Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024) makes the momentum of a layer
 orthogonal, so that every direction of the layer learns alike. A k×k convolution counts as the matrix out × (in·k·k).
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from deblur_cli.errors import UsageError
 
@@ -82,15 +82,30 @@ def make_optimizers(network: nn.Module, recipe: Recipe) -> list[Optimizer]:
     Raises:
         UsageError: the recipe names an optimiser that there is not.
     """
-    if recipe.optimizer not in ("adamw", "muon"):
-        raise UsageError(f"no optimizer is called '{recipe.optimizer}'; there are adamw and muon")
+    if recipe.optimizer not in ("adam", "adamw", "muon"):
+        raise UsageError(f"no optimizer is called '{recipe.optimizer}'; there are adam, adamw and muon")
     inner = _inner_weights(network) if recipe.optimizer == "muon" else []
     others = [parameter for parameter in network.parameters() if all(parameter is not one for one in inner)]
     groups = [{"params": others, "share": SHARE_OF_ADAMW if inner else 1.0}]
-    optimizers: list[Optimizer] = [AdamW(groups, lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.weight_decay)]
+    kind = Adam if recipe.optimizer == "adam" else AdamW
+    optimizers: list[Optimizer] = [kind(groups, lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.weight_decay)]
     if inner:
         optimizers.append(Muon([{"params": inner, "share": 1.0}], lr=recipe.rate, decay=recipe.weight_decay))
     return optimizers
+
+
+def clipped_parameters(network: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
+    """The parameters whose gradients a recipe keeps within its `gradient_norm`; none where that is 0.
+
+    Raises:
+        UsageError: no parameter has a name with what the recipe's `clipped` says in it.
+    """
+    if not recipe.gradient_norm:
+        return []
+    found = [parameter for name, parameter in network.named_parameters() if recipe.clipped in name]
+    if not found:
+        raise UsageError(f"recipe '{recipe.name}': network '{recipe.model}' has no parameter named …{recipe.clipped}…")
+    return found
 
 
 def _inner_weights(network: nn.Module) -> list[Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import tomllib
 import types
 import typing
@@ -15,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from deblur_cli.errors import UsageError
+from deblur_cli.training.adversarial import AdversarialSettings
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import PoolSettings
+from deblur_cli.training.losses import multi_scale
+from deblur_cli.training.schedules import Schedule
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the run: what is drawn, how large the crops are."""
+    """A part of the run: what is drawn, how large the crops are, which losses count."""
 
     until: float = 1.0
     """Share of the run at which the stage ends; the last stage's is 1."""
@@ -29,6 +31,12 @@ class Stage:
     """Side of the training crops in pixels, at most the pool's `size`."""
     loss: str = ""
     """Content loss of this stage; empty is the recipe's."""
+    content_weight: float = 1.0
+    """Weight of the content loss."""
+    perceptual_weight: float = 0.0
+    """Weight of the perceptual loss, between VGG19's features of the images; at 0 VGG19 is not asked."""
+    adversarial_weight: float = 0.0
+    """Weight of the adversarial loss; at 0 the critic rests."""
     photos: float = 1.0
     """Weight of sharp photos blurred on the fly."""
     clips: float = 1.0
@@ -42,6 +50,15 @@ class Stage:
     def weights(self) -> dict[str, float]:
         """The weight of each kind of source."""
         return {"photos": self.photos, "clips": self.clips, "pairs": self.pairs}
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The weight of each part of the loss."""
+        return {
+            "content": self.content_weight,
+            "perceptual": self.perceptual_weight,
+            "adversarial": self.adversarial_weight,
+        }
 
 
 @dataclass(frozen=True)
@@ -58,24 +75,35 @@ class Recipe:
     """Where the values come from: a paper, or measurements of ours."""
     loss: str = "charbonnier"
     """Content loss, see losses.py."""
+    scales: str = "last"
+    """How the content losses of a multi-scale network's scales are put together: `last` (full size alone), `sum`, or
+    `normalised` (half their mean); see losses.py."""
+    adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
+    """The critic of stages that have an adversarial loss."""
     steps: int = 100_000
     """Optimiser steps of the whole run; the schedule ends there, or at `--max-time` if that comes first."""
     batch: int = 8
-    """Crops a step, over all processes together."""
+    """Crops (or sequences of them) a step, over all processes together."""
+    frames: int = 1
+    """Consecutive frames that a recurrent network is unrolled over."""
     optimizer: str = "adamw"
-    """`adamw`, or `muon` for the inner convolutions and AdamW for the rest, see optimizers.py."""
+    """`adam`, `adamw`, or `muon` for the inner convolutions and AdamW for the rest, see optimizers.py."""
     rate: float = 3e-4
     """Highest learning rate."""
     final_rate: float = 1e-6
-    """Learning rate that the cosine ends at."""
+    """Learning rate that the schedule ends at, but for one in steps, whose factors say where it ends."""
+    schedule: Schedule = field(default_factory=Schedule)
+    """How it falls from the one to the other."""
     warmup: int = 500
     """Steps over which the learning rate rises from zero."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Adam's decay rates of the first and second moment."""
     weight_decay: float = 0.0
-    """Decoupled weight decay."""
+    """Weight decay, decoupled but with `adam`."""
     gradient_norm: float = 0.5
     """Gradients are scaled down to this global norm; 0 leaves them as they are."""
+    clipped: str = ""
+    """Only the gradients of parameters with this in their names count and are scaled; empty is all."""
     ema: float = 0.999
     """Decay of the moving average of the weights, which is what is validated and exported; 0 averages nothing."""
     seed: int = 1
@@ -98,15 +126,33 @@ class Recipe:
             raise UsageError(f"recipe '{self.name}': crops of {largest} pixels from pairs of {self.pool.size}")
         if self.pool.pairs % self.pool.chunk:
             raise UsageError(f"recipe '{self.name}': the pool's pairs must be a multiple of its chunk")
+        if not all(any(weight > 0 for weight in stage.loss_weights.values()) for stage in self.stages):
+            raise UsageError(f"recipe '{self.name}': a stage in which no loss has a weight")
+        for stage in self.stages:
+            multi_scale(stage.loss or self.loss, self.scales)
 
     def stage_at(self, progress: float) -> Stage:
         """The stage at a progress of 0 to 1."""
         return next(stage for stage in self.stages if progress < stage.until or stage.until == 1.0)
 
-    def rate_at(self, step: int, progress: float) -> float:
-        """The learning rate: linear warm-up, then a cosine from `rate` to `final_rate` over the progress of 0 to 1."""
-        cosine = self.final_rate + (self.rate - self.final_rate) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-        return cosine * min(1.0, (step + 1) / max(1, self.warmup))
+    def rate_at(self, step: int, progress: float, lowered: float = 1.0) -> float:
+        """The learning rate: linear warm-up, then from `rate` as the schedule falls over the progress of 0 to 1.
+
+        `lowered` is what the `plateau` schedule has come to (`Plateau.factor`).
+        """
+        rate = self.schedule.rate(self.rate, self.final_rate, progress, lowered)
+        return rate * min(1.0, (step + 1) / max(1, self.warmup))
+
+    @property
+    def losses(self) -> list[str]:
+        """Parts of the loss that some stage gives a weight: of `content`, `perceptual` and `adversarial`."""
+        return [part for part in Stage().loss_weights if any(stage.loss_weights[part] > 0 for stage in self.stages)]
+
+    @property
+    def curves(self) -> list[str]:
+        """Losses worth a curve beside their weighted sum: its parts, where there are several, and the critic's own."""
+        critic = ["critic"] if "adversarial" in self.losses else []
+        return [*self.losses, *critic] if len(self.losses) > 1 or critic else []
 
 
 def shipped_recipes() -> list[str]:

@@ -9,10 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from deblur_cli.commands.train import parse_duration
 from deblur_cli.errors import UsageError
+from deblur_cli.training.recipe import shipped_recipes
 from models import create_model
+from models.vgg import VGG19Features
 from models.weights import save_weights
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +94,26 @@ def test_wrong_usage_is_one_line(tmp_path: Path, run, arguments: list[str], comp
     assert complaint in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_the_shipped_recipes_are_listed(run) -> None:
+    listed = run(["train", "--list"])
+    assert listed.code == 0
+    names = [line.split()[0] for line in listed.stdout.splitlines()]
+    assert names == shipped_recipes()
+    assert "Kupyn" in next(line for line in listed.stdout.splitlines() if line.startswith("deblurgan "))
+
+
+def test_a_perceptual_recipe_takes_vgg19_from_a_file(material: Path, run) -> None:
+    recipe = material / "perceptual.toml"
+    recipe.write_text(RECIPE.format(steps=2) + "perceptual_weight = 0.1\n")
+    arguments = ["train", "--recipe", str(recipe), "--photos", str(material / "photos"), "-o", str(material / "run")]
+    refused = run([*arguments, "--vgg", str(material / "photos" / "0.png"), "--device", "cpu"])
+    assert refused.code == 2 and "0.png" in refused.stderr
+    save_file(VGG19Features().state_dict(), material / "vgg.safetensors")
+    result = run([*arguments, "--vgg", str(material / "vgg.safetensors"), "--device", "cpu"])
+    assert result.code == 0, result.stderr
+    assert "perceptual" in result.stderr
 
 
 def test_ctrl_c_saves_and_resume_goes_on(material: Path, run) -> None:

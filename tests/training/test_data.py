@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,8 @@ def picture(seed: int, height: int = 96, width: int = 128) -> Tensor:
 
 
 class Numbered:
-    """A source whose every pair is filled with its running number, to see what the pool does with them."""
+    """A source whose every pair is filled with a number, to see what the pool does with them; a sequence's frames get
+    brighter by 1 from frame to frame, all over a picture of random dots."""
 
     kind = "pairs"
 
@@ -38,24 +40,30 @@ class Numbered:
     def __len__(self) -> int:
         return 1
 
-    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice, frames: int = 1) -> tuple[Tensor, Tensor]:
         key = dice.host.randrange(200)
-        self.drawn.append(count)
-        image = torch.full((count, 3, size, size), key / 255)
+        self.drawn.append(count * frames)
+        if frames == 1:
+            image = torch.full((count, 3, size, size), key / 255)
+            return image, image
+        dots = torch.randint(0, 200, (count, 1, 3, size, size), generator=dice.generator)
+        image = (dots + torch.arange(frames).view(-1, 1, 1, 1)) / 255
         return image, image
 
 
-def pool(source: object, batch: int = 4) -> Pool:
+def pool(source: object, batch: int = 4, frames: int = 1) -> Pool:
     settings = PoolSettings(pairs=8, size=32, chunk=4, reuse=2)
-    return Pool([source], settings, batch, 1, CPU, lambda step: ({"pairs": 1.0, "photos": 1.0}, BLUR))  # type: ignore[list-item]
+    mixture = {"pairs": 1.0, "photos": 1.0}
+    return Pool([source], settings, batch, 1, CPU, lambda step: (mixture, BLUR), frames)  # type: ignore[list-item]
 
 
-def test_a_pool_built_late_gives_the_batches_of_one_that_was_there_from_the_start() -> None:
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_pool_built_late_gives_the_batches_of_one_that_was_there_from_the_start(frames: int) -> None:
     source = PhotoSource([picture(1), picture(2)])
-    steady, late = pool(source), pool(source)
+    steady, late = pool(source, frames=frames), pool(source, frames=frames)
     batches = [steady.batch(step, 24) for step in range(9)]
     for step in (0, 3, 8):
-        blurred, sharp = late.batch(step, 24) if step else pool(source).batch(0, 24)
+        blurred, sharp = late.batch(step, 24) if step else pool(source, frames=frames).batch(0, 24)
         assert torch.equal(blurred, batches[step][0])
         assert torch.equal(sharp, batches[step][1])
     assert not torch.equal(batches[0][0], batches[1][0])
@@ -77,6 +85,25 @@ def test_blurred_and_sharp_are_cut_and_turned_alike() -> None:
     assert torch.equal(blurred, sharp)
 
 
+def test_all_frames_of_a_sequence_are_cut_and_turned_alike() -> None:
+    blurred, sharp = pool(Numbered(), batch=8, frames=3).batch(5, 16)
+    assert blurred.shape == (8, 3, 3, 16, 16)
+    assert torch.equal(blurred, sharp)
+    steps = ((sharp[:, 1:] - sharp[:, :-1]) * 255).round()
+    assert torch.equal(steps, torch.ones_like(steps))
+    assert len({float(one) for one in sharp[:, 0, 0, 0, 0]}) > 4  # at many places
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 8, 20])
+def test_sequences_take_no_more_memory_than_pairs(frames: int) -> None:
+    source = Numbered()
+    filled = Pool(
+        [source], PoolSettings(pairs=32, size=16, chunk=4), 2, 1, CPU, lambda step: ({"pairs": 1}, BLUR), frames
+    )
+    filled.batch(0, 8)
+    assert 20 <= sum(source.drawn) <= 32
+
+
 def test_a_stage_without_its_material_says_so() -> None:
     empty = Pool([Numbered()], PoolSettings(8, 32, 4, 2), 4, 1, CPU, lambda step: ({"photos": 1.0, "pairs": 0.0}, BLUR))
     with pytest.raises(DatasetError, match="photos"):
@@ -89,6 +116,15 @@ def test_photos_give_pairs_of_the_size_asked_for() -> None:
     assert not torch.allclose(blurred, sharp, atol=0.02)
 
 
+def test_photos_give_sequences_of_one_moving_scene() -> None:
+    blur = BlurSettings(length=(6, 8), straight=1.0, foreground=0, noise=0, jpeg=0)
+    blurred, sharp = PhotoSource([picture(3, 150, 170)]).draw(2, 48, blur, Dice.seeded(CPU, "a"), frames=4)
+    assert blurred.shape == sharp.shape == (2, 4, 3, 48, 48)
+    for images in (blurred, sharp):
+        assert not torch.allclose(images[:, 0], images[:, 1], atol=0.02)
+    assert not torch.allclose(blurred, sharp, atol=0.02)
+
+
 def test_a_clip_gives_the_mean_of_an_odd_number_of_frames_and_the_middle_one() -> None:
     # Frame t is of value t throughout: the mean of a run is its middle frame, whatever was cut and scaled.
     frames = torch.arange(40, dtype=torch.uint8).view(-1, 1, 1, 1).expand(40, 3, 64, 64).contiguous()
@@ -96,6 +132,52 @@ def test_a_clip_gives_the_mean_of_an_odd_number_of_frames_and_the_middle_one() -
     assert torch.allclose(blurred, sharp, atol=1e-5)
     values = {round(float(value) * 255) for value in sharp[:, 0, 0, 0]}
     assert len(values) > 1 and all(3 <= value <= 36 for value in values)
+
+
+def test_a_clip_gives_sequences_of_exposures_at_a_regular_distance() -> None:
+    # The brightness of frame t is t, so the mean of an exposure is its middle frame and tells when it was taken.
+    frames = torch.arange(100, dtype=torch.uint8).view(-1, 1, 1, 1).expand(100, 3, 64, 64).contiguous()
+    too_short = torch.full((27, 3, 64, 64), 255, dtype=torch.uint8)
+    source = ClipSource([too_short, frames])
+    blurred, sharp = source.draw(12, 32, BLUR, Dice.seeded(CPU, "clip"), frames=4)
+    assert blurred.shape == (12, 4, 3, 32, 32)
+    assert torch.allclose(blurred, sharp, atol=1e-5)
+    taken = (sharp[:, :, 0, 0, 0] * 255).round()
+    strides = taken[:, 1:] - taken[:, :-1]
+    assert torch.equal(strides, strides[:, :1].expand_as(strides))
+    assert strides.min() >= 7 and strides.max() <= 19 and len(strides.unique()) > 3
+    with pytest.raises(DatasetError, match="no clip has the 105 frames"):
+        source.draw(1, 32, BLUR, Dice.seeded(CPU, "clip"), frames=15)
+
+
+def write_video(folder: Path, numbers: Iterable[int]) -> list[tuple[Path, Path]]:
+    """Pairs whose blurred picture is of value number, the sharp one of 100 more."""
+    pairs = []
+    for number in numbers:
+        paths = []
+        for name, value in (("blur", number), ("sharp", number + 100)):
+            path = folder / name / f"{number:06d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((40, 50, 3), value, np.uint8))
+            paths.append(path)
+        pairs.append((paths[0], paths[1]))
+    return pairs
+
+
+def test_sequences_from_disk_follow_the_numbers_and_end_at_gaps(tmp_path: Path) -> None:
+    pairs = write_video(tmp_path / "a", [1, 2, 3, 5, 6]) + write_video(tmp_path / "b", [7, 8, 9, 10])
+    source = PairSource(pairs)
+    blurred, sharp = source.draw(24, 32, BLUR, Dice.seeded(CPU, "pairs"), frames=3)
+    assert blurred.shape == sharp.shape == (24, 3, 3, 32, 32)
+    values = (blurred[:, :, 0, 0, 0] * 255).round().int()
+    assert {tuple(row.tolist()) for row in values} == {(1, 2, 3), (7, 8, 9), (8, 9, 10)}
+    assert torch.equal(((sharp - blurred) * 255).round(), torch.full_like(sharp, 100))
+    assert len(source.sequences(1)) == 9
+    with pytest.raises(DatasetError, match="no 5 of the 9 pairs are numbered in a row"):
+        source.draw(1, 32, BLUR, Dice.seeded(CPU, "pairs"), frames=5)
+    cv2.imwrite(str(pairs[1][1]), np.zeros((44, 50, 3), np.uint8))
+    with pytest.raises(DatasetError, match="differ in size"):
+        PairSource(pairs[:2]).draw(1, 32, BLUR, Dice.seeded(CPU, "pairs"), frames=2)
 
 
 def test_pairs_come_from_disk_and_stay_together(tmp_path: Path) -> None:
@@ -136,6 +218,9 @@ def test_fast_clips_are_kept_whole_and_slow_ones_give_a_still_a_second(tmp_path:
     fast, stills = load_clips([tmp_path / "fast.avi", tmp_path / "slow.avi"])
     assert [tuple(clip.shape) for clip in fast] == [(20, 3, 48, 64)]
     assert len(stills) == 3
+    # 20 frames make no sequence of 3 exposures of 7 frames.
+    assert [len(kind) for kind in load_clips([tmp_path / "fast.avi"], frames=2)] == [1, 0]
+    assert [len(kind) for kind in load_clips([tmp_path / "fast.avi"], frames=3)] == [0, 20]
     (tmp_path / "no.mp4").write_bytes(b"not a video")
     with pytest.raises(DatasetError, match=r"no\.mp4"):
         load_clips([tmp_path / "no.mp4"])

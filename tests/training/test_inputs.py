@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from deblur_cli.errors import DatasetError, UsageError
+from deblur_cli.training.blur import BlurSettings
+from deblur_cli.training.data import Dice, PairSource
 from deblur_cli.training.inputs import HELD_OUT, TrainingFiles, find_files, load_sources, load_validator
 
 CPU = torch.device("cpu")
@@ -51,6 +53,45 @@ def test_pairs_and_clips_become_sources_of_their_kind(tmp_path: Path) -> None:
     files = find_files(data=tmp_path / "data", clips_folder=tmp_path / "clips")
     assert {source.kind: len(source) for source in load_sources(files, 32, CPU)} == {"clips": 1, "pairs": 1}
     assert load_validator(files, CPU, 16) is None
+
+
+def write_pictures(folder: Path, names: list[str]) -> None:
+    folder.mkdir(parents=True)
+    for name in names:
+        cv2.imwrite(str(folder / f"{name}.png"), np.full((48, 64, 3), 9, np.uint8))
+
+
+def test_sequences_are_found_in_gopro(tmp_path: Path) -> None:
+    for sequence in ("GOPR0372_07_00", "GOPR0372_07_01"):
+        for folder in ("blur", "sharp"):
+            write_pictures(tmp_path / "train" / sequence / folder, ["000001", "000002", "000003", "000005"])
+    files = find_files(data=tmp_path)
+    (source,) = load_sources(files, 32, CPU, frames=3)
+    assert len(source) == 8
+    assert isinstance(source, PairSource)
+    runs = [[(blurred.parts[-3], sharp.stem) for blurred, sharp in run] for run in source.sequences(3)]
+    assert runs == [
+        [(sequence, f"00000{number}") for number in (1, 2, 3)] for sequence in ("GOPR0372_07_00", "GOPR0372_07_01")
+    ]
+    with pytest.raises(DatasetError, match="no 4 of the 8 pairs"):
+        load_sources(files, 32, CPU, frames=4)
+
+
+@pytest.mark.parametrize("unpacked", ["", "train"])
+def test_sequences_are_found_in_reds(tmp_path: Path, unpacked: str) -> None:
+    for part in ("train_blur", "train_sharp"):
+        for sequence in ("000", "001"):
+            write_pictures(tmp_path / unpacked / part / sequence, ["00000009", "00000010"])
+    for part in ("val_blur", "val_sharp"):
+        write_pictures(tmp_path / unpacked.replace("train", "val") / part / "000", ["00000000"])
+    files = find_files(data=tmp_path, validation=tmp_path)
+    assert [(blurred.parts[-3:], sharp.parts[-3:]) for blurred, sharp in files.validation] == [
+        (("val_blur", "000", "00000000.png"), ("val_sharp", "000", "00000000.png"))
+    ]
+    (source,) = load_sources(files, 32, CPU, frames=2)
+    assert len(source) == 4
+    blurred, sharp = source.draw(2, 32, BlurSettings(), Dice.seeded(CPU, "reds"), frames=2)
+    assert blurred.shape == sharp.shape == (2, 2, 3, 32, 32)
 
 
 def test_what_holds_nothing_is_said(tmp_path: Path) -> None:

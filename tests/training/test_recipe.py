@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deblur_cli.errors import UsageError
+from deblur_cli.training.adversarial import AdversarialSettings
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import PoolSettings
 from deblur_cli.training.recipe import Recipe, Stage, load_recipe, recipe_from, recipe_table, shipped_recipes
+from deblur_cli.training.schedules import Schedule
 
 STAGED = Recipe(
     model="test-tiny",
@@ -27,6 +29,49 @@ def test_every_shipped_recipe_loads_and_names_a_network() -> None:
         models.create_model(recipe.model, **recipe.options)
 
 
+PAPERS = [name for name in shipped_recipes() if f"{name}-short" in shipped_recipes()]
+
+
+def test_each_paper_has_a_recipe_and_a_short_one() -> None:
+    papers = {"srn", "msrn", "msr2b", "dscgan", "deepdeblur", "deblurgan", "cnn", "autoencoder", "nafnet"}
+    assert set(PAPERS) == papers
+    for name in papers:
+        paper, short = load_recipe(name), load_recipe(f"{name}-short")
+        assert short.model == paper.model == name
+        assert short.steps < paper.steps
+        assert (short.loss, short.adversarial) == (paper.loss, paper.adversarial) or "adversarial" in paper.losses
+
+
+@pytest.mark.parametrize("name", [f"{name}-short" for name in PAPERS])
+def test_short_recipes_begin_without_a_critic(name: str) -> None:
+    first, last = (load_recipe(name).stages[end] for end in (0, -1))
+    assert first.content_weight > 0
+    assert first.adversarial_weight == first.perceptual_weight == 0
+    assert bool(last.adversarial_weight) == ("adversarial" in load_recipe(name.removesuffix("-short")).losses)
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "rate"),
+    [
+        ("srn", 0, 1e-4),
+        ("srn", 131_437, 1e-6 + 99e-6 * 0.5**0.3),
+        ("msrn", 149_999, 5e-5),
+        ("msrn", 150_000, 5e-6),
+        ("deepdeblur", 299_999, 5e-5),
+        ("deepdeblur", 300_000, 5e-6),
+        ("msr2b", 200 * 2103, 1e-4),
+        ("msr2b", 250 * 2103, (1e-4 + 1e-7) / 2),
+        ("dscgan", 150 * 2103, 1e-4),
+        ("dscgan", 325 * 2103, 5e-5),
+        ("deblurgan", 225 * 2103, 5e-5),
+        ("nafnet", 100_000, (1e-3 + 1e-7) / 2),
+    ],
+)
+def test_rates_are_those_of_the_papers(name: str, step: int, rate: float) -> None:
+    recipe = load_recipe(name)
+    assert recipe.rate_at(step, step / recipe.steps) == pytest.approx(rate, rel=1e-4)
+
+
 def test_a_recipe_survives_its_table() -> None:
     assert recipe_from(recipe_table(STAGED)) == STAGED
 
@@ -38,6 +83,8 @@ def test_every_field_is_documented() -> None:
         (Stage, "recipe.py"),
         (BlurSettings, "blur.py"),
         (PoolSettings, "data.py"),
+        (Schedule, "schedules.py"),
+        (AdversarialSettings, "adversarial.py"),
     ):
         text = (source / file).read_text(encoding="utf-8")
         for field in dataclasses.fields(cls):
@@ -57,6 +104,12 @@ def test_every_field_is_documented() -> None:
         ("model = 'lite'\n[[stages]]\ncrop = 4000", "crops of 4000 pixels"),
         ("model = 'lite'\n[pool]\npairs = 10", "multiple of its chunk"),
         ("model = 'lite'\n[[stages]]\nblur.lenght = [1, 2]", "did you mean 'length'"),
+        ("model = 'lite'\nloss = 'charbonier'", "charbonnier"),
+        ("model = 'lite'\n[[stages]]\nloss = 'l3'", "no content loss is called 'l3'"),
+        ("model = 'lite'\nscales = 'first'", "normalised"),
+        ("model = 'lite'\nadversarial.kind = 'lsgan'", "wgan-gp"),
+        ("model = 'lite'\nschedule.kind = 'linear'", "polynomial"),
+        ("model = 'lite'\n[[stages]]\ncontent_weight = 0.0", "no loss has a weight"),
         ("model =", "not valid TOML"),
     ],
 )

@@ -1,0 +1,97 @@
+"""Can each recipe learn at all? Trains its network on one fixed batch and says how well it restores that batch.
+
+    python benchmarks/overfit.py --recipe cnn --recipe dscgan-short --steps 300
+
+Four crops of this project's own photos, blurred once, are all there is to learn, so a network that does not come to
+restore them better than they were has a fault in its layers, losses or recipe. Losses, optimiser and stages are the
+recipe's, the stages squeezed into the steps; the batch is these crops. One row a recipe: PSNR in dB of the blurred and
+of the restored crops, least and largest value of each part of the loss, whether all were finite, minutes. Exits with 1
+if a recipe was not finite or gained nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from deblur_cli.evaluation.metrics import psnr
+from deblur_cli.training.blur import BlurSettings
+from deblur_cli.training.data import Dice, PhotoSource, load_photos
+from deblur_cli.training.learner import Learner
+from deblur_cli.training.recipe import Recipe, load_recipe, shipped_recipes
+from deblur_cli.training.schedules import Plateau
+from deblur_cli.training.trainer import default_accelerator
+
+PHOTOS = Path(__file__).parents[1] / "sample_media" / "sharp"
+SHARP_BLUR = BlurSettings(
+    length=(4, 10), straight=1.0, foreground=0, linear=0, saturation=0, defocus=0, noise=0, jpeg=0
+)
+
+
+def fixed_batch(recipe: Recipe, crop: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Blurred and sharp, 4×3×crop×crop, or 4×frames×3×crop×crop for a recipe of sequences; always the same."""
+    source = PhotoSource(load_photos(sorted(PHOTOS.glob("*.png")), crop))
+    blurred, sharp = source.draw(4, crop, SHARP_BLUR, Dice.seeded(torch.device("cpu"), "overfit"), recipe.frames)
+    return blurred.to(device), sharp.to(device)
+
+
+def overfit(recipe: Recipe, steps: int, crop: int, vgg: Path | None, device: str) -> tuple[str, bool]:
+    """Train on the fixed batch; the row of the table, and whether the network learned."""
+    # The running average would lag behind so short a run.
+    stages = tuple(
+        replace(stage, crop=256 if recipe.adversarial.critic == "nine-layer" else crop) for stage in recipe.stages
+    )
+    recipe = replace(recipe, batch=4, steps=steps, stages=stages, ema=0.0, warmup=min(recipe.warmup, steps // 10))
+    accelerator = default_accelerator(device)
+    learner = Learner(recipe, accelerator, vgg=vgg)
+    batch = fixed_batch(recipe, stages[0].crop, accelerator.device)
+    plateau, seen, start = Plateau(), dict[str, list[float]](), time.monotonic()
+    for step in range(steps):
+        progress = step / steps
+        losses = learner.learn(recipe.stage_at(progress), batch, step, recipe.rate_at(step, progress, plateau.factor))
+        for name, loss in losses.items():
+            seen.setdefault(name, []).append(float(loss))
+        learner.update(step)
+        plateau = plateau.after(float(losses["loss"]), recipe.schedule)
+    blurred, sharp = (images.flatten(0, -4) for images in batch)
+    with torch.inference_mode():
+        restored = learner.scored(blurred).clamp(0, 1)
+    before, after = (float(psnr(images, sharp, data_range=1.0).mean()) for images in (blurred, restored))
+    finite = all(map(math.isfinite, [after, *(value for values in seen.values() for value in values)]))
+    ranges = ", ".join(f"{name} {min(values):.3g} to {max(values):.3g}" for name, values in seen.items())
+    minutes = (time.monotonic() - start) / 60
+    row = f"{before:.2f} | {after:.2f} | {after - before:+.2f} | {ranges} | {'yes' if finite else 'NO'} | {minutes:.1f}"
+    return row, finite and after > before
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", action="append", help="which; again for more [default: all that are shipped]")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--crop", type=int, default=64, help="side of the crops; 256 for the nine-layer critic")
+    parser.add_argument("--rate", type=float, help="highest learning rate, instead of the recipe's")
+    parser.add_argument("--vgg", type=Path, help="VGG19's weights, for recipes with a perceptual loss")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    names: Iterable[str] = arguments.recipe or shipped_recipes()
+    learned = []
+    print("| recipe | blurred, dB | restored, dB | gain | losses | finite | minutes |\n|---|---|---|---|---|---|---|")
+    for name in names:
+        recipe = load_recipe(name)
+        recipe = replace(recipe, rate=arguments.rate) if arguments.rate else recipe
+        row, good = overfit(recipe, arguments.steps, arguments.crop, arguments.vgg, arguments.device)
+        print(f"| `{name}` | {row} |", flush=True)
+        learned.append(good)
+    return 0 if all(learned) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""What a run trains: a recipe's network with its losses, critic, optimisers and moving average, and one step of it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import models
+from deblur_cli.errors import UsageError
+from deblur_cli.training.adversarial import Adversary
+from deblur_cli.training.data import Dice
+from deblur_cli.training.losses import ImageLosses
+from deblur_cli.training.optimizers import clipped_parameters, make_optimizers
+from deblur_cli.training.recipe import Recipe, Stage
+from deblur_cli.training.unrolled import Unrolled, full_size
+
+
+class Learner:
+    """A recipe's network and all that teaches it.
+
+    Args:
+        accelerator: an `accelerate.Accelerator`; it brings device, precision and processes.
+        start: a network of the recipe's shape whose weights to begin with, instead of random ones.
+        vgg: the weights of VGG19, for a recipe with a perceptual loss; fetched where it is None.
+
+    Raises:
+        UsageError: the recipe does not fit its network, its critic or the number of processes.
+        ModelError: there is no such network or critic, or VGG19's weights cannot be had.
+    """
+
+    def __init__(
+        self, recipe: Recipe, accelerator: Any, *, start: nn.Module | None = None, vgg: Path | None = None
+    ) -> None:
+        self.recipe, self.accelerator = recipe, accelerator
+        self.rank, self.processes = accelerator.process_index, accelerator.num_processes
+        if recipe.batch % self.processes:
+            raise UsageError(
+                f"{self.processes} processes cannot share a batch of {recipe.batch} evenly: "
+                f"the recipe's batch must be a multiple of {self.processes}"
+            )
+        recurrent = models.model_info(recipe.model).recurrent
+        if recipe.frames > 1 and not recurrent:
+            raise UsageError(f"recipe '{recipe.name}': frames are for recurrent networks, '{recipe.model}' is none")
+        torch.manual_seed(recipe.seed)
+        network = models.create_model(recipe.model, **recipe.options).to(accelerator.device)
+        if start is not None:
+            network.load_state_dict(start.state_dict())
+        self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.scored = Unrolled(self.average, recurrent=recurrent)
+        self._unrolled = accelerator.prepare(Unrolled(self.network, recurrent=recurrent, frames=recipe.frames))
+        self._clipped = clipped_parameters(self.network, recipe)
+        self._optimizers = make_optimizers(self.network, recipe)
+        self._image_losses = ImageLosses(recipe, accelerator, vgg)
+        self._adversary = Adversary(recipe, accelerator) if "adversarial" in recipe.losses else None
+        # What a checkpoint keeps.
+        self.modules = {"network": self.network, "average": self.average}
+        self.optimizers = list(self._optimizers)
+        if self._adversary:
+            self.modules["critic"] = self._adversary.critic
+            self.optimizers.append(self._adversary.optimizer)
+
+    def learn(self, stage: Stage, batch: tuple[Tensor, Tensor], step: int, rate: float) -> dict[str, Tensor]:
+        """Find the gradients of a batch, and teach the critic in a stage that has one; `update` comes after.
+
+        Args:
+            batch: blurred and sharp of all processes, N×3×H×W or N×frames×3×H×W.
+            step: number of the step, on which alone depends what is random in it.
+            rate: learning rate, of which each group of parameters has its share.
+
+        Returns:
+            Scalars of this process: `loss`, which is what the gradients are of, its parts before they are weighted, and
+            the `critic`'s own.
+        """
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+            group["lr"] = rate * group["share"]
+        blurred, sharp = (self._own(images) for images in batch)
+        torch.manual_seed(self._dice("dropout", step, self.rank).generator.initial_seed())
+        with self.accelerator.autocast():
+            restored = self._unrolled(blurred)
+        losses = self._image_losses.parts(stage, restored, sharp, blurred)
+        if self._adversary and stage.adversarial_weight:
+            images = (full_size(restored), sharp, blurred)
+            losses["critic"] = self._adversary.step(*images, self._dice("critic", step))
+            losses["adversarial"] = self._adversary.loss(*images)
+        weighted = [weight * losses[part] for part, weight in stage.loss_weights.items() if weight]
+        losses["loss"] = torch.stack(weighted).sum()
+        self.network.zero_grad(set_to_none=True)
+        self.accelerator.backward(losses["loss"])
+        if self._clipped:
+            self.accelerator.clip_grad_norm_(self._clipped, self.recipe.gradient_norm)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def update(self, step: int) -> None:
+        """Follow the gradients that `learn` found, and move the average after the network."""
+        for optimizer in self._optimizers:
+            optimizer.step()
+        update_average(self.average, self.network, self.recipe.ema, step)
+
+    def _own(self, images: Tensor) -> Tensor:
+        """This process's images of a batch, the frames of sequences one after another: N×3×H×W."""
+        own = images[self.rank :: self.processes]
+        return own.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+
+    def _dice(self, *purpose: object) -> Dice:
+        return Dice.seeded(self.accelerator.device, self.recipe.seed, *purpose)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move the floating-point tensors of `average` towards the network's, in place."""
+    # Early on a long memory would be one of random weights: it grows with the steps, as in TensorFlow's moving average.
+    decay = min(decay, (1 + step) / (10 + step))
+    ours: list[Tensor] = list(average.state_dict().values())
+    theirs = list(network.state_dict().values())
+    torch._foreach_lerp_(
+        [t for t in ours if t.is_floating_point()], [t for t in theirs if t.is_floating_point()], 1 - decay
+    )
