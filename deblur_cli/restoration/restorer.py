@@ -4,44 +4,32 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from deblur_cli.errors import DeblurError, OutOfMemoryError, UsageError
+from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.restoration import device as devices
-from deblur_cli.restoration.footprint import bytes_per_pixel
 from deblur_cli.restoration.pixels import Pixels
-from deblur_cli.restoration.tiling import Span, TileBlender, TilePlan, largest_overlap, pad, plan_tiles
+from deblur_cli.restoration.planner import WHOLE_PIXELS, TilePlanner, parse_tile
+from deblur_cli.restoration.states import FrameState, map_state
+from deblur_cli.restoration.tiling import Span, TileBlender, TilePlan, pad
 from models import LoadedModel, load_model
 from models.whole_image import SharedStatistics
 
-SMALLEST_TILE = 64
-"""Side in pixels below which a tile is mostly context; memory that is too small even for it is too small."""
-
-_TILES = (1024, 768, 512, 384, 256)
-"""Tiles that `auto` chooses from, the largest that fits."""
-
-_WHOLE_PIXELS = {"cpu": 2_100_000, "cuda": 16_000_000, "mps": 16_000_000}
-"""Up to how many pixels `auto` restores an image whole: a processor is as fast on larger ones in tiles and needs a
-fraction of the memory; a GPU's kernels index with 32 bits, and 16 Mpx with 128 channels are just below that."""
-
-_COMFORT = 320 << 20
-"""Bytes of activations a processor's tile may take under `auto`: larger tiles are hardly faster."""
-
-_SHARE = {"cpu": 0.5, "cuda": 0.8, "mps": 0.6}
-"""Share of the memory available that activations may take; the rest is for photos read ahead, or other programs."""
-
 _BATCH = 8
-"""Most tiles that go through a GPU at a time; on a processor one is as fast."""
+"""Most tiles, or frames, that go through a GPU at a time; on a processor one is as fast."""
 
 _log = logging.getLogger(__name__)
+
+_Read = Callable[[Span, Span], Tensor]
+_Write = Callable[[int, int, Tensor], None]
+_Result = TypeVar("_Result")
 
 
 class Restorer:
@@ -72,6 +60,7 @@ class Restorer:
         model: the network, on the device, with its facts.
         device: the `torch.device`.
         precision: `fp32`, `bf16` or `fp16`.
+        strength: as given.
 
     Raises:
         UsageError: an option out of its range, or a device or precision that is not to be had.
@@ -90,7 +79,7 @@ class Restorer:
         memory_limit: int | None = None,
         notify: Callable[[str], None] | None = None,
     ) -> None:
-        self._tile = _parse_tile(tile)
+        side = parse_tile(tile)
         if not 0.0 <= strength <= 1.0:
             raise UsageError(f"a strength of {strength} makes no sense; it goes from 0 (nothing) to 1 (all)")
         if memory_limit is not None and memory_limit <= 0:
@@ -100,12 +89,10 @@ class Restorer:
             devices.tune_allocator()
         self.model = _placed(model, self.device)
         self.precision = devices.resolve_precision(precision, self.device, self.model.info.half_precision)
-        self._overlap = self._check_overlap(overlap)
-        self._strength = strength
-        self._memory_limit = memory_limit
+        self.strength = strength
+        self._planner = TilePlanner(self.model, self.device, side, overlap, memory_limit)
         self._notify = _log.warning if notify is None else notify
         self._told: set[str] = set()
-        self._largest_tile: int | None = None
         self._batch = 1 if self.device.type == "cpu" else _BATCH
 
     def restore(self, pixels: np.ndarray) -> np.ndarray:
@@ -124,15 +111,17 @@ class Restorer:
             OutOfMemoryError: the smallest tiles do not fit into memory.
             DeblurError: the network's output is not finite even in fp32.
         """
-        image = Pixels(pixels, self._strength)
-        if self._strength == 0.0:
+        image = Pixels(pixels, self.strength)
+        if self.strength == 0.0:
             return np.array(pixels)
         if image.beyond_range:
             self._tell("float pixels outside of 0 to 1 are clipped")
-        self._restore_tiles(
-            image.height, image.width, lambda rows, columns: image.read(rows, columns).to(self.device), image.write
-        )
-        if self.device.type == "cpu" and image.height * image.width > _WHOLE_PIXELS["cpu"]:
+
+        def read(rows: Span, columns: Span) -> Tensor:
+            return image.read(rows, columns).to(self.device)
+
+        self._within_memory(image.height, image.width, lambda plan: self._follow(plan, read, image.write))
+        if self.device.type == "cpu" and image.height * image.width > WHOLE_PIXELS["cpu"]:
             devices.trim_allocator()  # photos of this size are read and written beside the next
         return image.restored
 
@@ -153,18 +142,19 @@ class Restorer:
         restored = torch.empty_like(blurred, memory_format=torch.contiguous_format)
         height, width = blurred.shape[2:]
 
-        def read(rows: Span, columns: Span) -> Tensor:
-            return blurred[:, :, rows.start : rows.stop, columns.start : columns.stop]
+        def attempt(plan: TilePlan) -> None:
+            size = self._batch_size(plan, len(blurred)) if plan.tile_count == 1 else 1
+            for some, target in zip(blurred.split(size), restored.split(size), strict=True):
+                self._follow(plan, _reader(some), _writer(target))
 
-        def write(top: int, left: int, block: Tensor) -> None:
-            target = restored[:, :, top : top + block.shape[2], left : left + block.shape[3]]
-            target.copy_(block[:, :, : target.shape[2], : target.shape[3]])
-
-        self._restore_tiles(height, width, read, write)
+        self._within_memory(height, width, attempt)
         return self._applied(blurred, restored)
 
-    def restore_frame(self, blurred: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """The next frames of N sequences, restored whole, and the state to give with the frames after them.
+    def restore_frame(self, blurred: Tensor, state: FrameState | None = None) -> tuple[Tensor, FrameState | None]:
+        """The next frames of N sequences and the state to give with the frames after them.
+
+        Frames that do not fit into memory are restored in tiles, each with its own state. When memory runs out on the
+        way, they start anew in smaller ones.
 
         Args:
             blurred: N×3×H×W, floating point in [0, 1], on any device.
@@ -174,42 +164,44 @@ class Restorer:
             N×3×H×W float32 in [0, 1] on the restorer's device, and the state, None for a network without.
 
         Raises:
-            UsageError: another shape or type.
-            OutOfMemoryError: the frames do not fit into memory whole (a state belongs to a whole frame).
-            DeblurError: the network's output is not finite even in fp32.
+            UsageError: another shape or type, or a state of frames of another size.
+            OutOfMemoryError, DeblurError: as `restore`.
         """
+        if not self.model.info.recurrent:
+            return self.restore_tensor(blurred), None
         blurred = self._checked(blurred)
+        restored = torch.empty_like(blurred, memory_format=torch.contiguous_format)
         height, width = blurred.shape[2:]
-        multiple_of = self.model.info.multiple_of
-        padded = pad(blurred, -height % multiple_of, -width % multiple_of)
-        try:
-            restored, state = self._run(padded, state)
-        except (MemoryError, RuntimeError) as error:
-            if not devices.is_out_of_memory(error):
-                raise
-            raise OutOfMemoryError(
-                f"a frame of {width}×{height} does not fit into memory; use --device cpu, or a smaller network"
-            ) from error
-        return self._applied(blurred, restored[:, :, :height, :width]), state
+        if state is not None and not state.plan.covers(height, width):
+            raise UsageError(f"the state of frames of another size cannot be given with one of {width}×{height}")
 
-    def _restore_tiles(
-        self,
-        height: int,
-        width: int,
-        read: Callable[[Span, Span], Tensor],
-        write: Callable[[int, int, Tensor], None],
-    ) -> None:
-        """Restore an image that `read` cuts tiles from and `write` takes finished blocks of, within memory.
+        def attempt(plan: TilePlan) -> FrameState:
+            anew: Sequence[Any] = [None] * plan.tile_count
+            tiles = state.tiles if state is not None and state.plan == plan else anew
+            return FrameState(plan, self._follow(plan, _reader(blurred), _writer(restored), tiles))
 
-        `read` gives what there is of a tile on this side of the image's border; `write` leaves out what lies beyond.
-        An image is begun anew when memory runs out, so `write` may see a pixel more than once.
+        following = self._within_memory(height, width, attempt, None if state is None else state.plan)
+        return self._applied(blurred, restored), following
+
+    def frames_at_a_time(self, height: int, width: int) -> int:
+        """How many frames of this size are best given to `restore_frame` together; fewer after memory ran out."""
+        if self._batch == 1 or self.model.info.recurrent:
+            return 1
+        plan = self._planner.plan(height, width)
+        return self._batch_size(plan, self._batch) if plan.tile_count == 1 else 1
+
+    def _within_memory(
+        self, height: int, width: int, attempt: Callable[[TilePlan], _Result], plan: TilePlan | None = None
+    ) -> _Result:
+        """What `attempt` gives with the tiles for an image: with `plan` at first, if given, then with smaller ones for
+        as long as memory runs out. It begins anew each time.
         """
-        before = self._largest_tile
+        before = self._planner.largest_tile
         while True:
-            plan = self._plan(height, width)
+            plan = plan or self._planner.plan(height, width)
             try:
                 with torch.inference_mode():
-                    self._follow(plan, read, write)
+                    result = attempt(plan)
                 break
             except (MemoryError, RuntimeError) as error:
                 if not devices.is_out_of_memory(error):
@@ -217,27 +209,41 @@ class Restorer:
             # Only here, with the exception gone, are the tensors of the frames it held free.
             devices.empty_cache(self.device)
             if self._batch > 1:
-                self._batch = 1
+                self._batch //= 2
             else:
-                self._halve(plan)
-        if self._largest_tile != before:
-            self._tell(f"memory is short: going on in tiles of at most {self._largest_tile} pixels")
+                self._planner.halve(plan)
+                plan = None
+        if self._planner.largest_tile != before:
+            self._tell(f"memory is short: going on in tiles of at most {self._planner.largest_tile} pixels")
+        return result
 
     def _follow(
-        self, plan: TilePlan, read: Callable[[Span, Span], Tensor], write: Callable[[int, int, Tensor], None]
-    ) -> None:
-        order, size = list(plan.tiles()), self._batch_size(plan)
-        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        self, plan: TilePlan, read: _Read, write: _Write, states: Sequence[Any] | None = None
+    ) -> tuple[Any, ...]:
+        """Restore an image that `read` cuts tiles from and `write` takes finished blocks of.
+
+        `read` gives what there is of a tile on this side of the image's border; `write` leaves out what lies beyond,
+        and may see a pixel more than once. With `states`, one of each tile (None to start anew), the tiles go one by
+        one and the new states are returned in their order; without, they go in batches.
+        """
+        order = list(plan.tiles())
+        size = 1 if states else self._batch_size(plan, len(order))
         statistics = SharedStatistics(self.model.network if len(order) > 1 else None)
+        new_states: list[Any] = []
         for _ in statistics.rounds():
             blender = TileBlender(plan, write)
-            for places in batches:
+            new_states.clear()
+            for first in range(0, len(order), size):
+                places = order[first : first + size]
                 statistics.begin((plan.tile_height, plan.tile_width), [plan.own(*place) for place in places])
                 tiles = [read(plan.rows[row], plan.columns[column]) for row, column in places]
                 tiles = [pad(t, plan.tile_height - t.shape[2], plan.tile_width - t.shape[3]) for t in tiles]
-                restored, _ = self._run(tiles[0] if len(tiles) == 1 else torch.cat(tiles), None)
+                together = tiles[0] if len(tiles) == 1 else torch.cat(tiles)
+                restored, state = self._run(together, states[first] if states else None)
+                new_states.append(state)
                 for (row, column), tile in zip(places, restored.chunk(len(places)), strict=True):
                     blender.add(row, column, tile)
+        return tuple(new_states)
 
     def _run(self, blurred: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The network's output, float32 in [0, 1], and its new state; the input's size is the network's multiple."""
@@ -259,87 +265,18 @@ class Restorer:
             output = self.model.network(blurred, state) if self.model.info.recurrent else self.model.network(blurred)
             restored, state = output if self.model.info.recurrent else (output, None)
             # The state stays float32 between frames, so that one frame can be in another precision than the last.
-            state = _map_state(Tensor.float, state)
-            checks: list[Tensor] = [restored.isfinite().all()]
-            _map_state(lambda tensor: checks.append(tensor.isfinite().all()), state)
-            finite = bool(torch.stack(checks).all())
+            restored, state = restored.float(), map_state(Tensor.float, state)
+            # A sum is finite if its terms are, and much faster than looking at each.
+            sums = [restored.sum()]
+            map_state(lambda tensor: sums.append(tensor.sum()), state)
+            finite = bool(torch.stack(sums).isfinite().all())
             # A new tensor in any case: a network may return its input, and blending works in place.
-            return restored.float().clamp(0.0, 1.0), state, finite
+            return restored.clamp(0.0, 1.0), state, finite
 
-    def _plan(self, height: int, width: int) -> TilePlan:
-        """The tiles for an image, whose activations keep to the memory limit where there is one to keep."""
-        budget = self._budget()
-        while True:
-            tile = self._choose_tile(height * width, budget)
-            if self._largest_tile is not None:
-                tile = min(tile or self._largest_tile, self._largest_tile)
-            plan = plan_tiles(height, width, tile, self._overlap_in(tile), self.model.info.multiple_of)
-            # On a GPU a size that was asked for is tried: its allocator says for certain what an estimate guesses.
-            if self.device.type != "cpu" or self._needs(plan.tile_pixels) <= budget:
-                return plan
-            self._halve(plan)
-
-    def _choose_tile(self, image_pixels: int, budget: int) -> int:
-        """The largest side of a tile with its context, or 0 for the whole image."""
-        if self._tile is not None:
-            return self._tile + 2 * min(self._overlap, self._tile)
-        if image_pixels <= _WHOLE_PIXELS[self.device.type] and self._needs(image_pixels) <= budget:
-            return 0
-        comfort = min(budget, _COMFORT) if self.device.type == "cpu" else budget
-        # Where context would be most of a comfortable tile, time is saved by a larger one.
-        limits = ((side, budget if side <= 6 * self._overlap else comfort) for side in _TILES)
-        return next((side for side, limit in limits if self._needs(side * side) <= limit), _TILES[-1])
-
-    def _halve(self, plan: TilePlan) -> None:
-        side = max(plan.tile_height, plan.tile_width)
-        smallest = max(SMALLEST_TILE, self.model.info.multiple_of)
-        if side <= smallest:
-            raise _too_little_memory(side)
-        self._largest_tile = max(side // 2, smallest)
-
-    def _batch_size(self, plan: TilePlan) -> int:
-        if min(self._batch, plan.tile_count) == 1:
-            return 1
-        return max(1, min(self._batch, plan.tile_count, self._budget() // self._needs(plan.tile_pixels)))
-
-    def _needs(self, pixels: int) -> int:
-        """Estimated bytes of activations for so many pixels, in fp32; in half precision it is less."""
-        return int(self._bytes_per_pixel * pixels)
-
-    @functools.cached_property
-    def _bytes_per_pixel(self) -> float:
-        info = self.model.info
-        try:
-            return bytes_per_pixel(self.model.network, self.device, info.multiple_of, info.recurrent)
-        except (MemoryError, RuntimeError) as error:
-            if not devices.is_out_of_memory(error):
-                raise
-            raise _too_little_memory(max(SMALLEST_TILE, info.multiple_of)) from error
-
-    def _budget(self) -> int:
-        return self._ram_budget if self.device.type == "cpu" else self._share_of_memory()
-
-    @functools.cached_property
-    def _ram_budget(self) -> int:
-        # Looked up once: later the allocator holds memory that counts as used and is ours to use again.
-        return self._share_of_memory() if self._memory_limit is None else self._memory_limit
-
-    def _share_of_memory(self) -> int:
-        return int(devices.available_memory(self.device) * _SHARE[self.device.type])
-
-    def _check_overlap(self, overlap: int | None) -> int:
-        if overlap is None:
-            return self.model.info.tile_overlap
-        if overlap < 0 or (self._tile and overlap > self._tile):
-            raise UsageError(
-                f"an overlap of {overlap} pixels makes no sense with tiles of {self._tile}; it is 0 to a whole tile"
-            )
-        return overlap
-
-    def _overlap_in(self, tile: int) -> int:
-        """The overlap for tiles of `tile` pixels in all: as asked, or in tiles nobody asked for at most a half."""
-        most = largest_overlap(tile, self.model.info.multiple_of)
-        return min(self._overlap, most if self._tile and tile > self._tile else min(most, tile // 4))
+    def _batch_size(self, plan: TilePlan, count: int) -> int:
+        """How many of so many images of the size of a tile go through the network at a time."""
+        most = min(self._batch, count)
+        return most if most == 1 else min(most, self._planner.at_a_time(plan))
 
     def _checked(self, blurred: Tensor) -> Tensor:
         if blurred.ndim != 4 or blurred.shape[1] != 3 or not blurred.is_floating_point() or blurred.numel() == 0:
@@ -349,8 +286,7 @@ class Restorer:
         return blurred.detach().to(self.device, torch.float32)
 
     def _applied(self, blurred: Tensor, restored: Tensor) -> Tensor:
-        """Apply the strength; the result is an ordinary tensor, where one of inference mode could not be changed."""
-        return torch.lerp(blurred, restored, self._strength) if self._strength != 1.0 else restored.clone()
+        return torch.lerp(blurred, restored, self.strength) if self.strength != 1.0 else restored
 
     def _tell(self, message: str) -> None:
         if message not in self._told:
@@ -358,15 +294,16 @@ class Restorer:
             self._notify(message)
 
 
-def _parse_tile(tile: str | int) -> int | None:
-    """Pixels, 0 for whole images, or None for `auto`."""
-    if tile == "auto":
-        return None
-    if isinstance(tile, str) and tile.isdecimal():
-        tile = int(tile)
-    if not isinstance(tile, int) or tile < 0 or 0 < tile < SMALLEST_TILE:
-        raise UsageError(f"a tile of '{tile}' makes no sense; it is auto, 0 (whole images) or at least {SMALLEST_TILE}")
-    return tile
+def _reader(images: Tensor) -> _Read:
+    return lambda rows, columns: images[:, :, rows.start : rows.stop, columns.start : columns.stop]
+
+
+def _writer(images: Tensor) -> _Write:
+    def write(top: int, left: int, block: Tensor) -> None:
+        target = images[:, :, top : top + block.shape[2], left : left + block.shape[3]]
+        target.copy_(block[:, :, : target.shape[2], : target.shape[3]])
+
+    return write
 
 
 def _placed(model: str | Path | LoadedModel, device: torch.device) -> LoadedModel:
@@ -377,22 +314,3 @@ def _placed(model: str | Path | LoadedModel, device: torch.device) -> LoadedMode
     model.network.eval().requires_grad_(False).to(device, torch.float32)
     model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
-
-
-def _too_little_memory(side: int) -> OutOfMemoryError:
-    return OutOfMemoryError(
-        f"even tiles of {side} pixels do not fit into memory; close other programs, raise the memory limit, "
-        "use a smaller network, or another --device"
-    )
-
-
-def _map_state(function: Callable[[Tensor], Any], state: Any) -> Any:
-    """`function` of every tensor in a state of nested tuples, lists and dictionaries."""
-    if isinstance(state, Tensor):
-        return function(state)
-    if isinstance(state, dict):
-        return {key: _map_state(function, value) for key, value in state.items()}
-    if isinstance(state, tuple | list):
-        values = [_map_state(function, value) for value in state]
-        return type(state)(*values) if hasattr(state, "_fields") else type(state)(values)  # a named tuple, or not
-    return state

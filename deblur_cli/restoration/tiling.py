@@ -68,6 +68,11 @@ class TilePlan:
     def tile_count(self) -> int:
         return len(self.rows) * len(self.columns)
 
+    def covers(self, height: int, width: int) -> bool:
+        """Whether an image of this size, padded to the multiple, is just what the grid covers."""
+        sizes = zip((height, width), (self.rows, self.columns), strict=True)
+        return all(_round_up(size, self.multiple_of) == spans[-1].stop for size, spans in sizes)
+
     def own(self, row: int, column: int) -> Box:
         """The part of a tile up to the middle of each band it shares: these parts cover the padded image once."""
         (top, bottom), (left, right) = (

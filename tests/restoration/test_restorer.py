@@ -273,7 +273,8 @@ def test_states_may_be_nested_and_survive_a_change_of_precision() -> None:
     state = None
     for _ in range(4):
         _, state = restorer.restore_frame(torch.full((1, 3, 4, 4), 0.5), state)
-    assert state["deep"][1] == [4]
+    assert state is not None
+    assert state.tiles[0]["deep"][1] == [4]
     assert restorer.precision == "fp32"
     assert len(said) == 1
 

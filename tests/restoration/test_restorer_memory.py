@@ -132,7 +132,7 @@ def test_tiles_go_through_a_gpu_in_batches_that_end_when_memory_does() -> None:
     network, said = Apply(identity), list[str]()
     restorer = Restorer(loaded(network), device="cpu", tile=64, notify=said.append)
     pixels = random_pixels((100, 400, 3), np.uint8)
-    for batch, expected in ((2, {1, 2}), (5, {1, 5})):
+    for batch, expected in ((2, {1, 2}), (5, {2, 5})):
         restorer._batch = batch  # what a GPU has; this machine may have none
         network.seen.clear()
         np.testing.assert_array_equal(restorer.restore(pixels), pixels)
@@ -164,7 +164,7 @@ def test_only_when_the_smallest_tile_fails_it_is_an_error() -> None:
     restorer = Restorer(loaded(fails_above(4096 - 1, MemoryError())), device="cpu")
     with pytest.raises(OutOfMemoryError, match="tiles of 64 pixels do not fit"):
         restorer.restore(random_pixels((200, 200, 3), np.uint8))
-    with pytest.raises(OutOfMemoryError, match="200×200 does not fit"):
+    with pytest.raises(OutOfMemoryError, match="tiles of 64 pixels do not fit"):
         restorer.restore_frame(torch.rand(1, 3, 200, 200))
 
 

@@ -1,0 +1,203 @@
+"""The frames of a video through a network: read ahead, restored and written behind, each in a thread of its own.
+
+A few frames are under way at a time, however long the video is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deblur_cli.media.video import Frame, VideoFormat
+from deblur_cli.restoration import yuv
+from deblur_cli.restoration.restorer import Restorer
+from deblur_cli.restoration.scene_cuts import SceneCuts
+from deblur_cli.restoration.states import SequenceState
+from deblur_cli.restoration.transfers import Parcel, Transfers
+
+AHEAD = 2
+"""So many frames more are read ahead than go through the network together."""
+DIVIDER = 4
+"""Width of the line between the blurred and the restored half of a comparison, in pixels: a whole number of chroma
+samples in every format."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of the frames."""
+
+    frames: int
+    """How many were restored and written."""
+    cuts: int
+    """How many scene cuts a recurrent network was told of."""
+    stopped: bool
+    """Whether `should_stop` ended it, before the last frame perhaps."""
+    state: SequenceState
+    """With which the frames that follow are restored as if these had come before them in the same call."""
+
+
+def restore_frames(
+    frames: Iterable[Frame],
+    video: VideoFormat,
+    restorer: Restorer,
+    sink: Callable[[Frame], None],
+    *,
+    scene_cuts: bool = True,
+    compare: bool = False,
+    progress: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    state: SequenceState | None = None,
+) -> Summary:
+    """Restore the frames of a video in their order, with their timestamps.
+
+    A recurrent network is given the state of the frame before; the others see as many frames together as are best for
+    the device. What a network leaves alone comes out as it went in, to the last bit (see `yuv`); at a strength of 0
+    that is everything.
+
+    Args:
+        frames: iterated in a thread of its own; what is read ahead is bounded.
+        video: the format of each of them.
+        restorer: the network at work, used in the calling thread only.
+        sink: called in a thread of its own with each restored frame, one after the other. Planes that did not change
+            may be those of the frame that came in.
+        scene_cuts: let a recurrent network forget at scene cuts.
+        compare: leave the left half of each frame blurred, with a white line beside it.
+        progress: called in the calling thread with the number of frames written so far.
+        should_stop: asked before each frame, or frames that go together; when it says so, what was restored is
+            written, and that is all. What `frames` has given ahead is lost; to go on, let it begin anew behind the last
+            frame written, or end it (`itertools.islice`) where one call shall end and the next begin.
+        state: what an earlier call returned, to go on from there on the same device; None at the start of a video and
+            after a seek.
+
+    Raises:
+        Exception: the first that `frames`, the network or `sink` raised, after all threads have ended, and so not
+            before `frames` has given what it was asked for. What was restored before it has been written, unless it was
+            `sink` that failed.
+        KeyboardInterrupt: likewise.
+    """
+    return _Pipeline(video, restorer, sink, scene_cuts, compare, state or SequenceState()).run(
+        frames, progress or (lambda written: None), should_stop or (lambda: False)
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A frame on its way through."""
+
+    frame: Frame
+    parcel: Parcel
+    is_cut: bool
+    last_look: Tensor | None
+
+
+class _Pipeline:
+    def __init__(
+        self,
+        video: VideoFormat,
+        restorer: Restorer,
+        sink: Callable[[Frame], None],
+        scene_cuts: bool,
+        compare: bool,
+        state: SequenceState,
+    ) -> None:
+        self._video = video
+        self._restorer = restorer
+        self._sink = sink
+        self._compare = compare
+        self._state = state
+        self._transfers = Transfers(restorer.device)
+        looks = scene_cuts and restorer.model.info.recurrent and restorer.strength > 0
+        self._cuts = SceneCuts(video.pixels.depth, state.last_look) if looks else None
+        self._cut_count = 0
+        self._written = 0
+        self._sink_failed = False
+        self._writing: deque[Future[None]] = deque()
+
+    def run(self, frames: Iterable[Frame], progress: Callable[[int], None], should_stop: Callable[[], bool]) -> Summary:
+        source = iter(frames)
+        reading: deque[Future[_Read | None]] = deque()
+        stopped = ended = False
+        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+            try:
+                while not ended and not (stopped := should_stop()):
+                    together = self._restorer.frames_at_a_time(self._video.height, self._video.width)
+                    batch: list[_Read] = []
+                    while len(batch) < together and not ended:
+                        while len(reading) < together + AHEAD:
+                            reading.append(reader.submit(self._read, source))
+                        read = reading.popleft().result()
+                        ended = read is None
+                        batch += [] if read is None else [read]
+                    for frame, parcel in self._restored(batch):
+                        self._writing.append(writer.submit(self._write, frame, parcel))
+                    self._collect(progress, leave=together)
+                self._collect(progress, leave=0)
+            finally:
+                for future in reading:
+                    future.cancel()
+                # An error that comes now would hide the one that is on its way.
+                wait(self._writing)
+        return Summary(self._written, self._cut_count, stopped, self._state)
+
+    def _read(self, source: Iterator[Frame]) -> _Read | None:
+        frame = next(source, None)
+        if frame is None:
+            return None
+        is_cut = self._cuts is not None and self._cuts.is_cut(frame.planes[0])
+        last_look = None if self._cuts is None else self._cuts.last_look
+        return _Read(frame, self._transfers.send(frame.planes), is_cut, last_look)
+
+    def _restored(self, batch: Sequence[_Read]) -> list[tuple[Frame, Parcel]]:
+        if not batch:
+            return []
+        with torch.inference_mode():
+            planes = self._transfers.receive([read.parcel for read in batch])
+            changed = self._changed(planes, batch[0].is_cut) if self._restorer.strength > 0 else planes
+            if self._compare:
+                changed = _halves(planes, changed, self._video)
+            parcels = self._transfers.wrap(changed)
+        self._state = SequenceState(self._state.frame, batch[-1].last_look)
+        return [(read.frame, parcel) for read, parcel in zip(batch, parcels, strict=True)]
+
+    def _changed(self, planes: Sequence[Tensor], is_cut: bool) -> list[Tensor]:
+        """The restored planes; `is_cut` is the first frame's, because recurrent networks get no other."""
+        self._cut_count += is_cut
+        blurred = yuv.to_rgb(planes, self._video)
+        restored, state = self._restorer.restore_frame(blurred, None if is_cut else self._state.frame)
+        self._state = SequenceState(state, self._state.last_look)
+        return yuv.add_change(planes, restored.sub_(blurred), self._video)
+
+    def _write(self, frame: Frame, parcel: Parcel) -> None:
+        if self._sink_failed:
+            return  # no frame after a gap
+        try:
+            self._sink(Frame(self._transfers.fetch(parcel), frame.pts))
+        except BaseException:
+            self._sink_failed = True
+            raise
+
+    def _collect(self, progress: Callable[[int], None], *, leave: int) -> None:
+        """Hear of the frames that have been written, and wait until at most `leave` are not."""
+        while self._writing and (len(self._writing) > leave or self._writing[0].done()):
+            self._writing.popleft().result()
+            self._written += 1
+            progress(self._written)
+
+
+def _halves(blurred: Sequence[Tensor], restored: Sequence[Tensor], video: VideoFormat) -> list[Tensor]:
+    """The left half of `blurred`, a white line and the right half of `restored`, as planes."""
+    start = max(0, (video.width - DIVIDER) // 2) // DIVIDER * DIVIDER
+    stop = min(start + DIVIDER, video.width)
+    together = []
+    for left, right, white in zip(blurred, restored, yuv.white(video), strict=True):
+        columns = left.shape[2]
+        shift = 0 if columns == video.width else video.pixels.shift_x
+        first, last = start >> shift, -(-stop >> shift)
+        line = torch.full_like(left[:, :, first:last], white)
+        together.append(torch.cat([left[:, :, :first], line, right[:, :, last:]], dim=2))
+    return together
