@@ -138,6 +138,11 @@ class SharedStatistics:
         modules = network.modules() if network else ()
         self._statistics = [module for module in modules if isinstance(module, WholeImageStatistic)]
 
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to share."""
+        return bool(self._statistics)
+
     def begin(self, size: tuple[int, int], tiles: Sequence[Box]) -> None:
         """The next batch of the network holds `tiles`, stacked along the batch, each of `size` (height, width)."""
         for statistic in self._statistics:

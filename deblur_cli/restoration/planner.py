@@ -11,6 +11,7 @@ from deblur_cli.restoration import device as devices
 from deblur_cli.restoration.footprint import bytes_per_pixel
 from deblur_cli.restoration.tiling import TilePlan, largest_overlap, plan_tiles
 from models import LoadedModel
+from models.whole_image import SharedStatistics
 
 SMALLEST_TILE = 64
 """Side in pixels below which a tile is mostly context; memory that is too small even for it is too small."""
@@ -96,7 +97,9 @@ class TilePlanner:
         """The largest side of a tile with its context, or 0 for the whole image."""
         if self._tile is not None:
             return self._tile + 2 * min(self._overlap, self._tile)
-        if image_pixels <= WHOLE_PIXELS[self._device.type] and self._needs(image_pixels) <= budget:
+        # Tiles that share statistics are gone through again and again: a processor does that only for want of memory.
+        unlimited = self._device.type == "cpu" and SharedStatistics(self._model.network).needed
+        if (unlimited or image_pixels <= WHOLE_PIXELS[self._device.type]) and self._needs(image_pixels) <= budget:
             return 0
         comfort = min(budget, _COMFORT) if self._device.type == "cpu" else budget
         # Where context would be most of a comfortable tile, time is saved by a larger one.

@@ -76,6 +76,14 @@ def test_tiles_share_what_a_network_takes_of_the_whole_image(batch: int, monkeyp
     assert greatest_difference() > 10
 
 
+def test_a_network_that_looks_at_all_of_an_image_gets_it_whole_where_memory_allows() -> None:
+    model = loaded(Normalised(), multiple_of=4)
+    shape = (1500, 2000)
+    assert Restorer(model, device="cpu", memory_limit=1 << 34)._planner.plan(*shape).tile_count == 1
+    assert Restorer(model, device="cpu", memory_limit=1 << 28)._planner.plan(*shape).tile_count > 1
+    assert Restorer(loaded(residual_network()), device="cpu", memory_limit=1 << 34)._planner.plan(*shape).tile_count > 1
+
+
 @pytest.mark.skipif(not shipped_weights("lite"), reason="no weights of lite are shipped yet")
 def test_tiles_of_the_shipped_network_agree_with_the_whole() -> None:
     # Of a photo's kind: smooth areas, edges and texture, 3 megapixels.
