@@ -28,6 +28,10 @@ class PhotoError(DeblurError):
     """A photo file that cannot be read or written: truncated, corrupt, animated, too large, an unknown format."""
 
 
+class VideoError(DeblurError):
+    """A video file that cannot be read or written: not a video, undecodable, no encoder for it, a full disk."""
+
+
 class OutOfMemoryError(DeblurError):
     """Even the smallest tile does not fit into memory."""
 

@@ -1,0 +1,257 @@
+"""How each codec is encoded: which encoder, at what quality by default, in which pixel format, into which container."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from deblur_cli.errors import UsageError, VideoError
+from deblur_cli.media import ffmpeg
+from deblur_cli.media.pixel_formats import least_loss, losses, nearest_planar
+from deblur_cli.media.probe import MasteringDisplay, VideoInfo
+from deblur_cli.media.video import VideoFormat
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a kind of file can hold."""
+
+    format: str
+    """ffmpeg's name of its muxer."""
+    codecs: tuple[str, ...]
+    """Of video, by the names of `ENCODERS`; the first is taken where the source's own cannot be."""
+    rotation: bool = True
+    """Whether it says how a player turns the picture."""
+    chapters: bool = True
+    exact: bool = True
+    """Whether its clock can be negative; where it cannot, all streams are shown later by what decoding needs ahead."""
+    text: str | None = None
+    """The codec that text subtitles are turned into where they cannot be copied."""
+
+
+_MP4 = Container("mp4", ("h264", "hevc", "av1", "vp9"), text="mov_text")
+_TS = Container("mpegts", ("h264", "hevc"), rotation=False, chapters=False, exact=False)
+CONTAINERS = {
+    ".mp4": _MP4,
+    ".m4v": _MP4,
+    ".mov": Container("mov", ("h264", "hevc", "prores", "ffv1"), text="mov_text"),
+    ".mkv": Container("matroska", ("h264", "hevc", "av1", "vp9", "prores", "ffv1"), text="subrip"),
+    ".webm": Container("webm", ("vp9", "av1"), text="webvtt"),
+    ".ts": _TS,
+    ".m2ts": _TS,
+    ".mts": _TS,
+    ".3gp": Container("3gp", ("h264",), chapters=False, text="mov_text"),
+    ".flv": Container("flv", ("h264",), rotation=False, chapters=False, exact=False),
+    ".avi": Container("avi", ("h264", "ffv1"), rotation=False, chapters=False),
+}
+"""The containers that are written, by the suffix of the file."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder of ffmpeg's and how it is used where nothing else is asked for."""
+
+    name: str
+    crf: int | None = None
+    """The default quality (constant rate factor): less is better. None: it has no such scale."""
+    preset: str | None = None
+    """The default effort."""
+    preset_option: str = "preset"
+    """ffmpeg's name of the option that takes it."""
+    options: tuple[str, ...] = ()
+    even: bool = False
+    """Whether it refuses sizes that are no multiple of the chroma sampling."""
+    mastering: str | None = None
+    """How it is told of an HDR10 mastering display: the option that takes its parameters; None: it cannot be."""
+
+
+# The qualities are those at which each encoder's loss is not seen at normal viewing: x264 and x265 are usually called
+# transparent from about 17 and 19 down; the AV1 and VP9 scales run to 63.
+ENCODERS: dict[str, tuple[Encoder, ...]] = {
+    "h264": (
+        Encoder("libx264", 17, "medium", even=True, mastering="x264-params"),
+        Encoder("libx264rgb", 17, "medium"),
+    ),
+    "hevc": (
+        Encoder(
+            "libx265", 19, "medium", options=("-x265-params", "log-level=error"), even=True, mastering="x265-params"
+        ),
+    ),
+    "av1": (
+        Encoder("libsvtav1", 22, "6", mastering="svtav1-params"),
+        Encoder("libaom-av1", 20, "6", "cpu-used", ("-row-mt", "1")),
+    ),
+    "vp9": (Encoder("libvpx-vp9", 22, "3", "cpu-used", ("-b:v", "0", "-row-mt", "1", "-deadline", "good")),),
+    "prores": (Encoder("prores_ks", None, "auto", "profile:v", ("-vendor", "apl0")),),
+    "ffv1": (Encoder("ffv1", options=("-level", "3", "-g", "1", "-slicecrc", "1")),),
+}
+"""The codecs that are written, best encoder first."""
+
+# Sources without any loss go on without any, where the container takes it.
+_LOSSLESS = frozenset({"rawvideo", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "png", "qtrle", "v210", "v410", "r210"})
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What was chosen for a video."""
+
+    codec: str
+    encoder: Encoder
+    pixels: str
+    """ffmpeg's name of the pixel format to encode."""
+    arguments: tuple[str, ...]
+    """Of ffmpeg's command line: the encoder's name and its options."""
+    losses: tuple[str, ...]
+    """What of the source this cannot hold."""
+
+
+def container_of(target: Path) -> Container:
+    """The container that the suffix of `target` names.
+
+    Raises:
+        VideoError: no such container is written.
+    """
+    found = CONTAINERS.get(target.suffix.lower())
+    if found is None:
+        raise VideoError(f"{target}: no video is written as '{target.suffix}'; take one of {', '.join(CONTAINERS)}")
+    return found
+
+
+def choose(
+    target: Path,
+    video: VideoFormat,
+    source: VideoInfo | None = None,
+    *,
+    codec: str = "auto",
+    crf: float | None = None,
+    preset: str | None = None,
+) -> Encoding:
+    """Choose encoder, pixel format and options for writing `video` to `target`.
+
+    Args:
+        target: the file; its suffix says the container.
+        video: what the frames are.
+        source: the file they come from: its codec is followed, its HDR10 data are kept.
+        codec: `auto`, a name of `ENCODERS`, or the name of any encoder that this ffmpeg has (`hevc_nvenc`).
+        crf: quality in the encoder's own scale.
+        preset: effort in the encoder's own scale; for ProRes the profile.
+
+    Raises:
+        VideoError: the container is not written or does not hold the codec; there is no encoder for it.
+        UsageError: the codec has no such scale.
+    """
+    container = container_of(target)
+    family = _follow(source, container) if codec == "auto" else codec
+    if family not in ENCODERS and family not in ffmpeg.encoders():
+        raise VideoError(f"there is no video codec '{codec}'; take one of {', '.join(ENCODERS)}, or an encoder's name")
+    if family in ENCODERS and family not in container.codecs:
+        fitting = ", ".join(suffix for suffix, other in CONTAINERS.items() if family in other.codecs)
+        raise VideoError(f"{target}: a '{target.suffix}' file does not hold {family}; take one of {fitting}")
+    encoder, pixels = _encoder(family, video, source)
+    lost = losses(video.pixels, nearest_planar(pixels))
+    arguments = [encoder.name, *_quality(encoder, family, crf, preset, pixels), *encoder.options]
+    if source is not None and (source.mastering_display or source.content_light):
+        if encoder.mastering is None:
+            lost.append("HDR10 mastering data")
+        else:
+            arguments = _with_parameters(arguments, encoder.mastering, _hdr10(source, encoder.name))
+    if video.colour.full_range and nearest_planar(pixels).kind != "rgb" and family in {"ffv1", "prores"}:
+        if container.format == "matroska":
+            # ffmpeg believes that these two are of limited range only, and would squeeze the samples.
+            arguments += ["-color_range", "pc"]
+        else:
+            lost.append("full range (limited now)")
+    if container.format == "avi":
+        # AVI has no timestamps, so that frames have to lie in it in the order in which they are shown.
+        arguments += ["-bf", "0"]
+    if family == "vp9" and nearest_planar(pixels).alpha:
+        arguments += ["-auto-alt-ref", "0"]
+    return Encoding(family, encoder, pixels, tuple(arguments), tuple(lost))
+
+
+def _follow(source: VideoInfo | None, container: Container) -> str:
+    """The codec for `auto`: the source's own, or else what the container takes."""
+    wanted = ""
+    if source is not None:
+        wanted = {"vp8": "vp9"}.get(source.codec, source.codec)
+        if source.codec in _LOSSLESS:
+            wanted = "ffv1" if container.format in {"matroska", "avi"} else "prores"
+    return wanted if wanted in container.codecs else container.codecs[0]
+
+
+def _encoder(family: str, video: VideoFormat, source: VideoInfo | None) -> tuple[Encoder, str]:
+    """The encoder that loses least, and the pixel format for it."""
+    known = ENCODERS.get(family, (Encoder(family),))
+    # Hardly any player shows H.264 in RGB; it is for sources that are so already.
+    rgb = source is not None and source.codec == "h264"
+    present = [e for e in known if e.name in ffmpeg.encoders() and (rgb or e.name != "libx264rgb")]
+    if not present:
+        names = ", ".join(encoder.name for encoder in known)
+        has = [name for name, some in ENCODERS.items() if any(e.name in ffmpeg.encoders() for e in some)]
+        raise VideoError(
+            f"this ffmpeg has no encoder for {family} ({names}); it has {', '.join(has) or 'none that is known here'}"
+        )
+    chosen: list[tuple[int, int, Encoder, str]] = []
+    for encoder in present:
+        formats = ffmpeg.encoder_formats(encoder.name) or ["yuv420p"]
+        best = least_loss(video.pixels, formats, video.height, video.width, even=encoder.even)
+        if best is not None:
+            chosen.append((len(losses(video.pixels, nearest_planar(best))), len(chosen), encoder, best))
+    if not chosen:
+        raise VideoError(f"{present[0].name} takes no pixel format that holds {video.width}x{video.height} pixels")
+    _, _, encoder, pixels = min(chosen, key=lambda option: option[:2])
+    return encoder, pixels
+
+
+def _quality(encoder: Encoder, family: str, crf: float | None, preset: str | None, pixels: str) -> list[str]:
+    if crf is not None and encoder.crf is None and family in ENCODERS:
+        raise UsageError(f"{family} has no quality scale (crf)")
+    if preset is not None and encoder.preset is None and family in ENCODERS:
+        raise UsageError(f"{family} has no presets")
+    preset = preset or encoder.preset
+    if family == "prores" and preset == "auto":
+        preset = "hq" if nearest_planar(pixels).shift_x else "4444"
+    value = encoder.crf if crf is None else crf
+    quality = [] if value is None else ["-crf", f"{value:g}"]
+    return quality + ([] if preset is None else [f"-{encoder.preset_option}", preset])
+
+
+def _with_parameters(arguments: Sequence[str], option: str, parameters: str) -> list[str]:
+    """`arguments` with `parameters` added to those that `option` has already."""
+    found = list(arguments)
+    if f"-{option}" in found:
+        at = found.index(f"-{option}") + 1
+        found[at] = f"{found[at]}:{parameters}"
+        return found
+    return [*found, f"-{option}", parameters]
+
+
+def _hdr10(source: VideoInfo, encoder: str) -> str:
+    """Mastering display and content light in an encoder's own words.
+
+    x264 and x265 take whole numbers in units of 0.00002 and 0.0001 cd/m², as the standards store them; SVT-AV1 takes
+    the numbers themselves.
+    """
+    svt = encoder == "libsvtav1"
+    found = []
+    if source.mastering_display is not None:
+        shown = _mastering(source.mastering_display, Fraction(1) if svt else None)
+        found.append(f"{'master-display' if encoder == 'libx265' else 'mastering-display'}={shown}")
+    if source.content_light is not None:
+        name = {"libsvtav1": "content-light", "libx265": "max-cll", "libx264": "cll"}[encoder]
+        found.append(f"{name}={source.content_light[0]},{source.content_light[1]}")
+    return ":".join(found)
+
+
+def _mastering(display: MasteringDisplay, unit: Fraction | None) -> str:
+    def pair(values: tuple[Fraction, Fraction], scale: int) -> str:
+        if unit is not None:
+            return ",".join(f"{float(value):.6f}" for value in values)
+        return ",".join(str(round(value * scale)) for value in values)
+
+    points = (("G", display.green), ("B", display.blue), ("R", display.red), ("WP", display.white))
+    chromaticity = "".join(f"{name}({pair(point, 50_000)})" for name, point in points)
+    least, greatest = display.luminance
+    return f"{chromaticity}L({pair((greatest, least), 10_000)})"

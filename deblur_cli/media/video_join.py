@@ -1,0 +1,174 @@
+"""Parts of a video joined into one file without encoding anew, and the timestamps by which that is checked."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from deblur_cli.errors import VideoError
+from deblur_cli.media import ffmpeg
+from deblur_cli.media.encoders import container_of
+from deblur_cli.media.files import temporary_name
+from deblur_cli.media.probe import VideoInfo
+from deblur_cli.media.streams import copied, display_options
+from deblur_cli.media.video_writer import container_options, cut_options, limit_options, origin_of
+
+_MATROSKA = frozenset({".mkv", ".webm"})
+
+
+def segment_suffix(target: Path) -> str:
+    """The suffix that segments of `target` must have, so that joining them moves no timestamp.
+
+    Matroska rounds to milliseconds, so that only what becomes Matroska may be kept in it; it alone holds VP9's alpha.
+    QuickTime keeps any time base, and colour tags of codecs that have none in their own bytes.
+    """
+    suffix = target.suffix.lower()
+    if suffix in _MATROSKA:
+        return suffix
+    return ".mov" if suffix == ".mov" else ".mp4"
+
+
+def timestamps(path: Path, *, decode: bool = False) -> list[Fraction]:
+    """When each frame of the first video stream is shown, in seconds of the file's clock, in order.
+
+    They are read from the packets, which takes no decoding. That is exact for files written here; where an edit list
+    hides frames, only decoding tells which.
+
+    Args:
+        path: the file.
+        decode: whether to decode; a file without timestamps in it (AVI) is decoded anyway.
+
+    Raises:
+        VideoError: the file has no video that can be read.
+    """
+    if decode:
+        return _decoded_timestamps(path)
+    source = ["-loglevel", "error", "-copyts", "-i", ffmpeg.file_argument(path), "-map", "0:V:0"]
+    listed = ffmpeg.run([*ffmpeg.QUIET, *source, "-c", "copy", "-f", "framecrc", "pipe:1"])
+    base, ticks = Fraction(0), []
+    for line in listed.stdout.decode("ascii", "replace").splitlines():
+        if line.startswith("#tb 0:"):
+            base = Fraction(line.split(":")[1].strip())
+        elif not line.startswith("#"):
+            ticks.append(int(line.split(",")[2]))
+    if listed.returncode or not base:
+        raise VideoError(f"{path}: {ffmpeg.reason(listed.stderr.decode('utf-8', 'replace').splitlines())}")
+    if any(tick == ffmpeg.NO_TIMESTAMP for tick in ticks):
+        return _decoded_timestamps(path)
+    return [tick * base for tick in sorted(ticks)]
+
+
+def join_segments(
+    segments: Sequence[Path],
+    target: Path,
+    source: VideoInfo,
+    *,
+    extra: Sequence[str] = (),
+    start: float | None = None,
+    end: float | None = None,
+) -> list[str]:
+    """Join the segments of a video, and copy the other streams of its source into the file beside it.
+
+    Each segment is what `VideoWriter(…, with_streams=False)` wrote to a file with the suffix `segment_suffix` says,
+    its frames with the source's own timestamps. The joined file gets its name when it is whole and each frame is
+    where it was in its segment; the segments stay.
+
+    Args:
+        segments: in the order in which they are shown.
+        target: the file to write; its suffix says the container.
+        source: the file that the frames came from.
+        extra: further arguments for ffmpeg's command line.
+        start: where the source was cut, in seconds after its beginning; time in the file starts there.
+        end: where it ends, likewise.
+
+    Returns:
+        What of the source the file cannot hold, one line each.
+
+    Raises:
+        VideoError: a segment is missing or cannot be joined, the disk is full, or a timestamp has moved.
+    """
+    container = container_of(target)
+    others = copied(source, container)
+    turned, lost = display_options(source, container)
+    parts = [timestamps(segment) for segment in segments]
+    if not parts or not all(parts):
+        raise VideoError(f"{target}: there is a segment without frames, or none at all")
+    origin = origin_of(source, start) * source.video.time_base
+    first = Fraction(_begin(parts[0]), 1_000_000)
+    temporary = temporary_name(target)
+    joined = ["-copyts", *turned, "-itsoffset", f"{float(first - origin):.6f}", "-protocol_whitelist", "file,pipe"]
+    try:
+        told = ffmpeg.run(
+            [
+                *(*ffmpeg.QUIET, "-loglevel", "level+warning", *joined),
+                *("-f", "concat", "-safe", "0", "-i", "pipe:0"),
+                *(*cut_options(source, start), "-i", ffmpeg.file_argument(source.path)),
+                *(*others.maps, *others.options, f"-c:{others.position}", "copy"),
+                *(
+                    *container_options(container, target, source.video.time_base),
+                    *limit_options(source, start, end),
+                    *extra,
+                ),
+                *("-f", container.format, "-y", ffmpeg.file_argument(temporary)),
+            ],
+            _list(segments, parts).encode("utf-8", "surrogateescape"),
+        )
+        if told.returncode:
+            messages = told.stderr.decode("utf-8", "replace").splitlines()
+            if any("No space left" in message for message in messages):
+                needed = sum(segment.stat().st_size for segment in segments) / 1e6
+                raise VideoError(f"{target}: the disk is full; joining the segments needs about {needed:.0f} MB more")
+            raise VideoError(f"{target}: its segments cannot be joined ({ffmpeg.reason(messages)})")
+        _check(target, temporary, [stamp - origin for part in parts for stamp in part], drift=not container.exact)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return [*others.dropped, *lost]
+
+
+def _list(segments: Sequence[Path], parts: Sequence[Sequence[Fraction]]) -> str:
+    """The script of ffmpeg's concat demuxer.
+
+    It puts the in-point of each file where the ones before it end by their durations. With the beginnings of the
+    segments as in-points, and the distances between them as durations, every file is moved by as much as the first.
+    """
+    begins = [_begin(part) for part in parts]
+    lines = ["ffconcat version 1.0"]
+    for segment, begin, after in zip(segments, begins, [*begins[1:], begins[-1] + 1_000_000], strict=True):
+        name = str(segment.absolute()).replace("'", "'\\''")
+        lines += [f"file 'file:{name}'", f"inpoint {begin}us", f"duration {after - begin}us"]
+    return "\n".join(lines) + "\n"
+
+
+def _begin(part: Sequence[Fraction]) -> int:
+    """When a segment begins, in whole microseconds, not before its first frame: ffmpeg looks for it backward."""
+    return math.ceil(part[0] * 1_000_000)
+
+
+def _check(target: Path, written: Path, expected: Sequence[Fraction], *, drift: bool) -> None:
+    """Raises VideoError unless `written` shows its frames at the times `expected`, to a millisecond for Matroska.
+
+    With `drift` all of them may be later by the same time.
+    """
+    found = timestamps(written)
+    if len(found) != len(expected):
+        raise VideoError(f"{target}: joining has lost frames: {len(found)} of {len(expected)} are there")
+    shift = found[0] - expected[0] if drift else Fraction(0)
+    error = max(abs(one - other - shift) for one, other in zip(found, expected, strict=True))
+    if error > Fraction(1, 1000):
+        raise VideoError(f"{target}: joining has moved frames by up to {float(error) * 1000:.1f} ms")
+
+
+def _decoded_timestamps(path: Path) -> list[Fraction]:
+    """As `timestamps`, from the frames that the decoder gives."""
+    source = ["-loglevel", "error", "-copyts", "-i", ffmpeg.file_argument(path), "-map", "0:V:0"]
+    told = ffmpeg.run([*ffmpeg.QUIET, *source, *ffmpeg.stamp_options("pipe:1"), "-f", "null", os.devnull])
+    lines = told.stdout.decode("ascii").splitlines()
+    if not lines:
+        raise VideoError(f"{path}: {ffmpeg.reason(told.stderr.decode('utf-8', 'replace').splitlines())}")
+    return [ticks * base for ticks, base in map(ffmpeg.read_stamp, lines)]

@@ -1,0 +1,205 @@
+"""Frames out of a video file, with the timestamps that they have in it.
+
+ffmpeg decodes to raw planes on one pipe and tells the timestamp of each frame, in the ticks of the source's own time
+base, on another. Colours are left as they are: turning them into RGB is the frame pipeline's work.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self, cast
+
+import numpy as np
+
+from deblur_cli.errors import UsageError, VideoError
+from deblur_cli.media import ffmpeg
+from deblur_cli.media.probe import VideoInfo, probe
+from deblur_cli.media.video import Frame, PixelFormat
+
+# Seconds before a wanted start at which decoding begins: a key frame is found by decoding time, which lies before the
+# presentation time, and frames shown before their key frame cannot be decoded from it.
+_RUN_UP = 1.0
+# Containers with an index of their key frames. In others a search ends anywhere, and decoding begins with the file.
+_INDEXED = frozenset({"mov", "matroska", "webm", "mp4"})
+_DAMAGE = re.compile(
+    r"File ended prematurely|partial file|Error during demuxing|truncat|Truncat|[Ii]nvalid data at end|EOF in"
+)
+_UNDECODABLE = re.compile(r"corrupt decoded frame|Error submitting (a )?packet to decoder|Decoding error")
+
+
+class VideoReader:
+    """The frames of a video, in the order in which they are shown; iterating again reads the file again.
+
+    Frames come in the planar pixel format nearest to the source's: its depth, chroma sampling and alpha are kept. They
+    are not turned upright. Interlaced frames are deinterlaced (one frame per frame, by bwdif), with a warning. Where
+    the size changes midway, later frames are scaled to the size of the first, with a warning.
+
+    Args:
+        path: the file.
+        start: seconds after the file's beginning; frames shown earlier are left out.
+        end: seconds after the file's beginning; frames shown then or later are left out.
+        pixels: the planar pixel format to decode to in place of the nearest one.
+
+    Raises:
+        VideoError: the file is missing, no video, or none of it can be decoded.
+        UsageError: `start` is negative, or not before `end`.
+    """
+
+    def __init__(
+        self, path: Path, *, start: float | None = None, end: float | None = None, pixels: PixelFormat | None = None
+    ) -> None:
+        if (start or 0) < 0 or (end is not None and end <= (start or 0)):
+            raise UsageError(f"there is nothing between second {start or 0:g} and second {end or 0:g}")
+        self.info: VideoInfo = probe(path)
+        """All that is known of the file."""
+        self.video = replace(self.info.video, pixels=pixels) if pixels else self.info.video
+        """The format of the frames that come."""
+        self.warnings: list[str] = []
+        """What was done to frames that were not as they should be, one line each."""
+        self.damaged: str | None = None
+        """Why the file ends before its end, or a part of it is missing; known when the last frame has come."""
+        self.undecodable = 0
+        """How many frames were damaged: those that the decoder patched, and those that it gave up."""
+        self._start, self._end = start, end
+        self._process: ffmpeg.Process | None = None
+        self._stamps: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop decoding, wherever it is; nothing is left running. Closing twice is fine."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+        if self._stamps is not None:
+            self._stamps.close()
+            self._stamps = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.close()
+        self.warnings, self.damaged, self.undecodable = self._expected(), None, 0
+        stamps, pipe = self._begin()
+        process = cast(ffmpeg.Process, self._process)
+        try:
+            count = 0
+            for frame in self._frames(stamps, pipe):
+                seconds = frame.pts * self.video.time_base - self.info.file_start
+                if self._end is not None and seconds >= Fraction(self._end):
+                    return
+                if self._start is None or seconds >= Fraction(self._start):
+                    count += 1
+                    yield frame
+            status = process.wait()
+            if status and self.damaged is None:
+                self.damaged = ffmpeg.reason(process.messages)
+            if not count and self._start is None:
+                why = self.damaged or ffmpeg.reason(process.messages)
+                raise VideoError(f"{self.info.path}: none of its frames can be decoded ({why})")
+        finally:
+            # Another iteration may have begun since; what it started is its own.
+            if self._process is process:
+                self.close()
+
+    def _begin(self) -> tuple[IO[bytes], IO[bytes]]:
+        """Start decoding; the pipe of timestamps and the pipe of planes."""
+        stamps_out, stamps_in = os.pipe()
+        try:
+            self._process = ffmpeg.Process(
+                self._arguments(stamps_in), stdout=True, pass_fds=(stamps_in,), listener=self._hear
+            )
+        except BaseException:
+            os.close(stamps_out)
+            raise
+        finally:
+            os.close(stamps_in)
+        self._stamps = os.fdopen(stamps_out, "rb")
+        return self._stamps, self._process.stdout
+
+    def _arguments(self, stamps: int) -> list[str]:
+        info = self.info
+        seek = []
+        if self._start and self._start > _RUN_UP and _INDEXED & set(info.container.split(",")):
+            seek = ["-ss", f"{self._start - _RUN_UP:.6f}", "-noaccurate_seek"]
+        chain = ["bwdif=mode=send_frame:deint=interlaced"] if info.interlaced else []
+        chain.append(f"scale={info.video.width}:{info.video.height}")
+        return [
+            *("-noautorotate", "-copyts", *seek),
+            *(("-c:V", info.decoder) if info.decoder else ()),
+            *("-i", ffmpeg.file_argument(info.path), "-map", f"0:{info.index}"),
+            *("-vf", ",".join(chain), *ffmpeg.stamp_options(f"pipe:{stamps}")),
+            *("-f", "rawvideo", "-pix_fmt", self._raw_name(), "pipe:1"),
+        ]
+
+    def _raw_name(self) -> str:
+        """The pixel format to ask ffmpeg for: the source's own name where that has the very same planes.
+
+        `yuvj420p` is `yuv420p` of full range. Asked for the latter, ffmpeg might squeeze the range.
+        """
+        source = self.info.source_pixels
+        return source if source.replace("yuvj", "yuv") == self.video.pixels.name else self.video.pixels.name
+
+    def _frames(self, stamps: IO[bytes], pipe: IO[bytes]) -> Iterator[Frame]:
+        """All that is decoded, with timestamps made to increase where the source's do not."""
+        unstamped = 0
+        last: int | None = None
+        tick = self.video.time_base
+        for line in stamps:
+            planes = self._planes(pipe)
+            if planes is None:
+                break
+            ticks, base = ffmpeg.read_stamp(line.decode("ascii"))
+            pts = ticks if base == tick else round(ticks * base / tick)
+            if last is not None and pts <= last:
+                pts = last + 1
+                unstamped += 1
+            yield Frame(planes, pts)
+            last = pts
+        if unstamped:
+            self.warnings.append(f"{unstamped} frames had no later time than the one before, and follow it by a tick")
+
+    def _planes(self, pipe: IO[bytes]) -> tuple[np.ndarray, ...] | None:
+        """The planes of the next frame, views of one buffer; None where the pipe ends."""
+        video = self.video
+        buffer = np.empty(video.pixels.frame_bytes(video.height, video.width), np.uint8)
+        room = buffer.data
+        filled = 0
+        while filled < len(room):
+            got = cast("Callable[[memoryview], int]", pipe.readinto)(room[filled:])  # type: ignore[attr-defined]
+            if not got:
+                return None
+            filled += got
+        planes, at = [], 0
+        for rows, columns in video.pixels.plane_shapes(video.height, video.width):
+            length = rows * columns * video.pixels.dtype.itemsize
+            planes.append(buffer[at : at + length].view(video.pixels.dtype).reshape(rows, columns))
+            at += length
+        return tuple(planes)
+
+    def _expected(self) -> list[str]:
+        """Warnings that are clear before the first frame."""
+        if self.info.interlaced:
+            return [f"interlaced ({self.info.field_order}): deinterlaced, one frame for each frame"]
+        return []
+
+    def _hear(self, message: str) -> None:
+        """Take note of a message of ffmpeg's. Called from the thread that reads them."""
+        if _UNDECODABLE.search(message):
+            self.undecodable += 1
+        elif _DAMAGE.search(message) and self.damaged is None:
+            self.damaged = ffmpeg.reason([message])
+        elif resized := re.search(r"Reconfiguring filter graph because video parameters changed.*?(\d+x\d+)", message):
+            size = f"{self.video.width}x{self.video.height}"
+            if resized[1] != size:
+                self.warnings.append(f"the size changes to {resized[1]} midway: scaled to {size}")

@@ -1,0 +1,275 @@
+"""Frames into a video file, with their timestamps, and with everything else that the source has beside its pictures.
+
+Frames go to ffmpeg as an IVF stream of raw planes, the simplest container that carries a timestamp with each frame.
+ffmpeg encodes them and copies the other streams, chapters and metadata from the source.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from deblur_cli.errors import VideoError
+from deblur_cli.media import ffmpeg
+from deblur_cli.media.encoders import Container, choose, container_of
+from deblur_cli.media.ffmpeg_report import UNKNOWN, ColourTags
+from deblur_cli.media.files import temporary_name
+from deblur_cli.media.pixel_formats import fourcc, nearest_planar
+from deblur_cli.media.probe import VideoInfo
+from deblur_cli.media.streams import Copied, copied, display_options
+from deblur_cli.media.video import Frame, VideoFormat
+
+
+class VideoWriter:
+    """Encodes frames to a file that is whole or not there: it gets its name when `close` succeeds.
+
+    Depth, chroma sampling and alpha are kept where the codec holds them, and so are colour tags, sample aspect ratio,
+    rotation and mirroring, and HDR10 mastering data. Used as a context manager it closes at the end of the block, or
+    aborts where the block raises.
+
+    Default quality and effort: libx264 crf 17 medium, libx265 crf 19 medium, libsvtav1 crf 22 preset 6, libaom-av1
+    crf 20 cpu-used 6, libvpx-vp9 crf 22 cpu-used 3, prores_ks profile hq or 4444; ffv1 is lossless.
+
+    Args:
+        target: the file to write; its suffix says the container.
+        source: the file that the frames come from; None: there is none, and the colours of `video` are tagged.
+        video: what the frames are.
+        codec: `auto` (the source's own, or else what the container takes), `h264`, `hevc`, `av1`, `vp9`, `prores`,
+            `ffv1`, or the name of one of ffmpeg's encoders.
+        crf: quality in the encoder's own scale.
+        preset: effort in the encoder's own scale.
+        extra: further arguments for ffmpeg's command line, put after all others of the output.
+        with_streams: whether audio, subtitles, chapters and metadata of the source are copied too.
+        start: seconds after the source's beginning from which its frames come; time in the file starts there, and the
+            other streams are cut alike.
+        end: seconds after the source's beginning at which they end.
+
+    Raises:
+        VideoError: no such container or codec, no encoder, or a combination that cannot be.
+        UsageError: the codec has no `crf` or `preset`.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        source: VideoInfo | None,
+        video: VideoFormat,
+        *,
+        codec: str = "auto",
+        crf: float | None = None,
+        preset: str | None = None,
+        extra: Sequence[str] = (),
+        with_streams: bool = True,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> None:
+        self.target = target
+        self.video = video
+        self.dropped: list[str] = []
+        """What of the source the file cannot hold, one line each."""
+        self.frames = 0
+        """How many frames were written."""
+        container = container_of(target)
+        if container.format == "avi" and (source is None or "avi" not in source.container.split(",")):
+            raise VideoError(f"{target}: AVI has no timestamps, and would change when frames are shown; take .mkv")
+        self.encoding = choose(target, video, source, codec=codec, crf=crf, preset=preset)
+        """The encoder, pixel format and options that were chosen."""
+        self.dropped += [f"{lost}: {self.encoding.encoder.name} cannot hold it" for lost in self.encoding.losses]
+        self._source = source
+        self._origin = origin_of(source, start)
+        others = copied(source, container) if source is not None and with_streams else Copied(["-map", "0:v:0"])
+        self.dropped += others.dropped
+        turned: list[str] = []
+        if source is not None:
+            turned, lost = display_options(source, container)
+            self.dropped += [*lost, *(f"{thing}: cannot be written" for thing in source.unkept)]
+        cut = cut_options(source, start)
+        self._temporary = temporary_name(target)
+        self._process: ffmpeg.Process | None = ffmpeg.Process(
+            [
+                *("-copyts", "-noautorotate", *turned, "-c:v", "rawvideo", "-f", "ivf", "-i", "pipe:0"),
+                *((*cut, "-i", ffmpeg.file_argument(source.path)) if source is not None and with_streams else ()),
+                *(*others.maps, *self._encoder_arguments(others.position, container), *others.options),
+                *(*container_options(container, target, video.time_base), *limit_options(source, start, end), *extra),
+                *("-f", container.format, "-y", ffmpeg.file_argument(self._temporary)),
+            ],
+            stdin=True,
+        )
+        self._last: int | None = None
+        self._send(_ivf_header(video))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abort()
+
+    def write(self, frame: Frame) -> None:
+        """Encode a frame, later than the one before, its planes as the writer's format says.
+
+        Raises:
+            VideoError: ffmpeg gave up; the disk is full. Nothing of the file is left then.
+        """
+        shapes = [plane.shape for plane in frame.planes]
+        if shapes != self.video.pixels.plane_shapes(self.video.height, self.video.width):
+            raise ValueError(f"planes of {shapes} are no frame of {self.video}")
+        if self._last is not None and frame.pts <= self._last:
+            raise ValueError(f"a frame at {frame.pts} cannot follow one at {self._last}")
+        planes = [np.ascontiguousarray(plane, dtype=self.video.pixels.dtype) for plane in frame.planes]
+        self._send(struct.pack("<Iq", sum(plane.nbytes for plane in planes), frame.pts - self._origin))
+        for plane in planes:
+            self._send(plane.data.cast("B"))
+        self._last = frame.pts
+        self.frames += 1
+
+    def close(self) -> None:
+        """Finish the file, synchronise it to the disk and give it its name. Closing twice is fine.
+
+        Raises:
+            VideoError: no frame was written, ffmpeg could not finish, or the disk is full. Nothing is left then.
+        """
+        if self._process is None:
+            return
+        if not self.frames:
+            self.abort()
+            raise VideoError(f"{self.target}: there was no frame to write")
+        try:
+            failed = self._process.wait() != 0
+        except BaseException:
+            self.abort()
+            raise
+        if failed:
+            self._fail()
+        self._process = None
+        try:
+            with self._temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            self._temporary.replace(self.target)
+        except OSError as error:
+            self._temporary.unlink(missing_ok=True)
+            raise VideoError(f"{self.target}: cannot be written ({error.strerror})") from error
+
+    def abort(self) -> None:
+        """Stop, and leave nothing behind."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+            self._temporary.unlink(missing_ok=True)
+
+    def _send(self, data: bytes | memoryview) -> None:
+        if self._process is None:
+            raise VideoError(f"{self.target}: is closed")
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._process.stdin.write(rest) :]
+        except BrokenPipeError:
+            self._process.wait()
+            self._fail()
+
+    def _fail(self) -> None:
+        """Clean up after an ffmpeg that gave up, and say why it did."""
+        assert self._process is not None
+        messages = list(self._process.messages)
+        size = self._temporary.stat().st_size if self._temporary.exists() else 0
+        self.abort()
+        if any("No space left" in message or "Disk quota" in message for message in messages):
+            raise VideoError(f"{self.target}: {self._shortage(size)}")
+        raise VideoError(f"{self.target}: cannot be encoded ({ffmpeg.reason(messages)})")
+
+    def _shortage(self, size: int) -> str:
+        """What to say of a full disk."""
+        told = f"the disk is full after {self.frames} frames and {size / 1e6:.0f} MB"
+        expected = self._source.frames if self._source is not None else None
+        if not expected or not self.frames or not size:
+            return told
+        whole = size * max(expected, self.frames) / self.frames
+        return f"{told}; all of it needs about {math.ceil(whole / 1e6)} MB"
+
+    def _encoder_arguments(self, place: int, container: Container) -> list[str]:
+        """Filters and encoder of the new video, which is stream `place` of the file."""
+        options = [f"-c:{place}", *self.encoding.arguments]
+        tag = [f"-tag:{place}", "hvc1"] if self.encoding.codec == "hevc" and container.format in {"mp4", "mov"} else []
+        timing = ["-fps_mode", "passthrough", f"-enc_time_base:{place}", "demux"]
+        return [f"-filter:{place}", self._filters(), *options, *tag, *timing]
+
+    def _filters(self) -> str:
+        """Tags of the frames that come in, then the encoder's pixel format."""
+        tags = self._tags()
+        colours = f"range={tags.range}:color_primaries={tags.primaries}:color_trc={tags.transfer}"
+        colours += f":colorspace={tags.matrix}"
+        if tags.chroma_location != UNKNOWN:
+            colours += f":chroma_location={tags.chroma_location}"
+        chain = [f"setparams={colours}"]
+        encoded = nearest_planar(self.encoding.pixels)
+        if encoded.kind == "yuv" and self.video.pixels.kind == "rgb":
+            chain.append("scale=out_color_matrix=bt709:out_range=limited")
+            chain.append(f"setparams=range=tv:colorspace=bt709:color_primaries={tags.primaries}")
+        chain.append(f"format={self.encoding.pixels}")
+        if self._source is not None and self._source.sample_aspect:
+            aspect = self._source.sample_aspect
+            chain.append(f"setsar={aspect.numerator}/{aspect.denominator}:max={max(aspect.as_integer_ratio())}")
+        return ",".join(chain)
+
+    def _tags(self) -> ColourTags:
+        """The source's own, untagged where it is, as long as the frames still have its colours."""
+        if self._source is not None and self._source.video.colour == self.video.colour:
+            return self._source.tags
+        colour = self.video.colour
+        extent = "pc" if colour.full_range else "tv"
+        return ColourTags(extent, colour.matrix, colour.primaries, colour.transfer, colour.chroma_location)
+
+
+def origin_of(source: VideoInfo | None, start: float | None) -> int:
+    """The tick of the source that becomes tick 0 where only the part from second `start` on is written."""
+    if source is None or start is None:
+        return 0
+    return math.floor((source.file_start + Fraction(start)) / source.video.time_base)
+
+
+def cut_options(source: VideoInfo | None, start: float | None) -> list[str]:
+    """Options of the source as an input, which let its streams begin at second `start` and call that zero."""
+    if source is None or start is None:
+        return []
+    shift = float(origin_of(source, start) * source.video.time_base)
+    return ["-ss", f"{start:.6f}", "-itsoffset", f"{-shift:.6f}"]
+
+
+def limit_options(source: VideoInfo | None, start: float | None, end: float | None) -> list[str]:
+    """Options of the output that let all streams end at second `end` of the source."""
+    if source is None or end is None:
+        return []
+    limit = source.file_start + Fraction(end) - origin_of(source, start) * source.video.time_base
+    return ["-t", f"{float(limit):.6f}"]
+
+
+def container_options(container: Container, target: Path, time_base: Fraction) -> list[str]:
+    """Options of the output that keep timestamps as they are."""
+    if container.format in {"mp4", "mov", "3gp"}:
+        return ["-video_track_timescale", str(time_base.denominator)]
+    if container.format == "mpegts":
+        # The muxer would begin later otherwise, to leave room for a decoder's buffer.
+        blu_ray = ["-mpegts_m2ts_mode", str(int(target.suffix.lower() in {".m2ts", ".mts"}))]
+        return ["-muxdelay", "0", "-muxpreload", "0", *blu_ray]
+    return []
+
+
+def _ivf_header(video: VideoFormat) -> bytes:
+    """The 32 bytes before the frames of an IVF stream: version, length, fourcc, size, time base, frames (not known)."""
+    base = video.time_base
+    return b"DKIF" + struct.pack(
+        "<HH4sHHIIII", 0, 32, fourcc(video.pixels), video.width, video.height, base.denominator, base.numerator, 0, 0
+    )

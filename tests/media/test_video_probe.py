@@ -1,0 +1,140 @@
+"""What is found out about a video, and what is said of files that are none."""
+
+from __future__ import annotations
+
+import os
+import random
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from deblur_cli.errors import VideoError
+from deblur_cli.media import ffmpeg
+from deblur_cli.media.ffmpeg_report import ColourTags
+from deblur_cli.media.pixel_formats import planar
+from deblur_cli.media.probe import probe, resolve_colour
+from tests.media.video_samples import H264, PICTURE, TONE, make
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(VideoError) as caught:
+        probe(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message and "0x" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+def test_times_rates_and_format_are_exact(tmp_path: Path) -> None:
+    late = ("-vf", "setpts=PTS+0.7/TB", "-r", "30000/1001", "-video_track_timescale", "30000")
+    path = make(tmp_path / "clip.mp4", *PICTURE, *TONE, *late, *H264, "-c:a", "aac", "-metadata:s:v", "language=deu")
+    info = probe(path)
+    assert (info.codec, info.video.width, info.video.height, info.video.pixels.name) == ("h264", 96, 64, "yuv420p")
+    assert info.video.time_base == Fraction(1, 30000)
+    assert info.nominal_rate == info.average_rate == Fraction(30000, 1001)
+    assert 0.66 < info.start < 0.72 and abs(info.file_start) < 0.03
+    assert info.frames == pytest.approx(18, abs=1)
+    assert [str(stream) for stream in info.streams] == ["audio stream 1 (aac)"]
+    assert info.dispositions == {"default"} and info.field_order == "progressive"
+
+
+@pytest.mark.parametrize("rate", ["24", "25", "30", "60", "24000/1001", "30000/1001", "60000/1001"])
+def test_usual_frame_rates_are_told_apart(rate: str, tmp_path: Path) -> None:
+    source = ("-f", "lavfi", "-i", f"testsrc2=s=32x32:r={rate}")
+    info = probe(make(tmp_path / "clip.mp4", *source, "-frames:v", "12", *H264))
+    assert info.average_rate == info.nominal_rate == Fraction(rate)
+
+
+def test_a_name_that_looks_like_an_option_or_an_address_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = make(tmp_path / "clip.mp4", *PICTURE, *H264)
+    monkeypatch.chdir(tmp_path)
+    for name in ("-y.mp4", "http:clip.mp4", "a%03d.mp4", "with space 'quoted'.mp4", "späße.mp4"):
+        os.link(plain, name)
+        assert probe(Path(name)).codec == "h264"
+
+
+def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "missing.mp4") == "no such file"
+    assert refusal(tmp_path) == "a folder, not a video"
+    (tmp_path / "empty.mp4").touch()
+    assert "the file is empty" in refusal(tmp_path / "empty.mp4")
+    (tmp_path / "text.mp4").write_text("This is not a video.\n" * 100)
+    assert "not a video" in refusal(tmp_path / "text.mp4")
+    (tmp_path / "noise.mkv").write_bytes(random.Random(3).randbytes(5000))
+    assert "not a video" in refusal(tmp_path / "noise.mkv")
+    picture = make(tmp_path / "picture.png", *PICTURE, "-frames:v", "1")
+    assert "not a video" in refusal(picture)
+    sound = make(tmp_path / "sound.m4a", *TONE, "-c:a", "aac")
+    assert refusal(sound) == "no video in it, only audio"
+
+
+def test_cover_art_alone_is_no_video(tmp_path: Path) -> None:
+    cover = (
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c:a",
+        "aac",
+        "-c:v",
+        "mjpeg",
+        "-frames:v",
+        "1",
+        "-disposition:v",
+        "attached_pic",
+    )
+    song = make(tmp_path / "song.m4a", *TONE, *PICTURE, *cover)
+    assert refusal(song) == "no video in it, only audio, video"
+
+
+def test_a_file_whose_index_was_cut_off_is_refused(tmp_path: Path) -> None:
+    path = make(tmp_path / "clip.mp4", *PICTURE, *H264)
+    path.write_bytes(path.read_bytes()[:2000])
+    assert "truncated" in refusal(path)
+
+
+def test_a_missing_ffmpeg_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clip.mp4").touch()
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "no-such-ffmpeg"))
+    with pytest.raises(VideoError, match="no-such-ffmpeg cannot be run: No such file"):
+        probe(tmp_path / "clip.mp4")
+
+
+def test_an_ffmpeg_that_is_too_old_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clip.mp4").touch()
+    old = tmp_path / "ffmpeg"
+    old.write_text("#!/bin/sh\necho 'ffmpeg version 7.0.2-static Copyright'\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(old))
+    with pytest.raises(VideoError, match=r"is ffmpeg 7, .* 8 or later is needed"):
+        probe(tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize(
+    ("tags", "height", "matrix"),
+    [
+        (ColourTags(), 576, "smpte170m"),
+        (ColourTags(), 720, "bt709"),
+        (ColourTags(matrix="bt470bg"), 1080, "smpte170m"),
+        (ColourTags(matrix="bt709"), 480, "bt709"),
+        (ColourTags(matrix="bt2020nc"), 480, "bt2020nc"),
+    ],
+)
+def test_gaps_in_the_tags_are_filled_as_players_do(tags: ColourTags, height: int, matrix: str) -> None:
+    pixels = planar("yuv420p")
+    assert pixels is not None
+    colour = resolve_colour(tags, pixels, height)
+    assert (colour.matrix, colour.full_range, colour.chroma_location) == (matrix, False, "left")
+
+
+def test_the_line_that_says_why_is_found_among_consequences() -> None:
+    told = [
+        "[in#0 @ 0x55] [info] something",
+        "[vost#0:0 @ 0x55] [error] Task finished with error code: -22 (Invalid argument)",
+        "[libx264 @ 0x55] [error] width not divisible by 2 (63x47).",
+        "[info] Conversion failed!",
+    ]
+    assert ffmpeg.reason(told) == "width not divisible by 2 (63x47)"
+    assert ffmpeg.reason([]) == "ffmpeg gave no reason"
