@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from deblur_cli.commands import bench, image, models, synth, train, video
 from deblur_cli.commands import eval as eval_command
-from deblur_cli.commands import image, models, synth, train
 from deblur_cli.errors import EXIT_USAGE
 
 LOGGED = ("deblur_cli", "models")
@@ -51,7 +51,9 @@ def main(
 
 
 app.command("image")(image.image)
+app.command("video")(video.video)
 app.command("eval")(eval_command.evaluate)
+app.command("bench")(bench.bench)
 app.command("train")(train.train)
 app.command("synth")(synth.synth)
 app.command("models")(models.models)

@@ -15,7 +15,7 @@ from deblur_cli import app as app_module
 from deblur_cli import errors
 from deblur_cli.commands import models as models_command
 
-VERBS = ("image", "eval", "train", "synth", "models")
+VERBS = ("image", "video", "eval", "bench", "train", "synth", "models")
 HEAVY = ("torch", "numpy", "cv2", "PIL", "safetensors", "tifffile", "accelerate", "models")
 Run = Callable[[list[str]], Any]
 

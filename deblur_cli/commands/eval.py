@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +18,11 @@ from deblur_cli.commands.options import Device, Overlap, Precision, Tile, engine
 from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from deblur_cli.evaluation.datasets import Dataset
+    from deblur_cli.evaluation.datasets import Dataset, Pair
+    from deblur_cli.evaluation.gallery import Views
+    from deblur_cli.evaluation.journal import Journal
+    from deblur_cli.evaluation.metrics import Scores
+    from deblur_cli.evaluation.processes import Processes
     from deblur_cli.evaluation.report import ModelReport, Report
     from models.weights import LoadedModel
 
@@ -24,10 +31,11 @@ _WIDE = 500
 
 def evaluate(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="A dataset in one of GOPRO's layouts, or one split of it.")
+        Path | None, typer.Argument(metavar="DIR", help="GOPRO, REDS, RealBlur or Köhler, or one split of it.")
     ] = None,
     split: Annotated[
-        Literal["test", "train"] | None, typer.Option(help="The split that is scored. [default: test]")
+        Literal["test", "train", "val"] | None,
+        typer.Option(help="The split that is scored. [default: test, of REDS val]"),
     ] = None,
     variant: Annotated[
         Literal["blur", "blur_gamma"] | None, typer.Option(help="Which blurred pictures of GOPRO. [default: blur]")
@@ -42,6 +50,12 @@ def evaluate(
     ] = None,
     as_float: Annotated[bool, typer.Option("--float", help="Do not round to 8 bits before scoring.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score only the first pairs.")] = None,
+    sequence: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Score only this sequence; repeat for several.")
+    ] = None,
+    no_state: Annotated[
+        bool, typer.Option("--no-state", help="Let a recurrent network begin anew with every frame.")
+    ] = False,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Leave out pictures that do not pair instead of stopping.")
     ] = False,
@@ -51,6 +65,13 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a row for each image to this file.")] = None,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all scores, and all that decides them, to this file.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with a chart, and the best and worst pictures.")
+    ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep each score here at once; the same command then goes on where it was."),
     ] = None,
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the restored pictures as PNG below DIR/NETWORK.")
@@ -62,25 +83,43 @@ def evaluate(
 ) -> None:
     """Score networks by PSNR and two kinds of SSIM, beside the blurred input itself.
 
-    DIR is a dataset in GOPRO's layout; any two folders are scored by --blurred DIR --sharp DIR.
+    DIR is GOPRO, REDS, RealBlur or Köhler as they are passed around, each scored by its own protocol; any two folders
+    are scored by --blurred DIR --sharp DIR. `accelerate launch -m deblur_cli eval …` shares the work out.
     """
     names = list(dict.fromkeys(model or ["lite"]))
     engines = [engine_options(name, device, precision, tile, overlap, None) for name in names]
-    if limit and require_complete:
-        raise UsageError("--limit and --require-complete contradict each other")
-    for file in (csv, json):
+    if require_complete and (limit or sequence):
+        raise UsageError(f"{'--limit' if limit else '--sequence'} and --require-complete contradict each other")
+    for file in (csv, json, html, journal):
         if file is not None:
             _check_file(file)
     dataset = _dataset(folder, blurred, sharp, split=split, variant=variant, allow_partial=allow_partial)
     if require_complete:
         dataset.require_whole()
+    if sequence:
+        dataset = dataset.only(sequence)
     if limit:
         dataset = dataset.first(limit)
     if save is not None:
         _check_save(save, dataset)
-    report = _score(dataset, engines, rounding=not as_float, save=save)
+    from deblur_cli.evaluation.processes import Processes
+
+    processes = Processes(device)
+    report, views = _score(
+        dataset,
+        engines,
+        processes,
+        rounding=not as_float,
+        keep_state=not no_state,
+        save=save,
+        journal=journal,
+        pictures=html is not None,
+    )
+    processes.close()
+    if not processes.is_first:
+        raise typer.Exit(EXIT_OK)
     _print(report)
-    _write(report, csv, json)
+    _write(report, views, csv, json, html)
     failed = any(one.result.failures for one in report.models)
     raise typer.Exit(EXIT_SOME_FAILED if failed else EXIT_OK)
 
@@ -120,55 +159,155 @@ def _check_save(save: Path, dataset: Dataset) -> None:
             raise UsageError(f"--save cannot be inside the pictures that are scored, '{folder}'")
 
 
-def _score(dataset: Dataset, engines: Sequence[dict[str, Any]], *, rounding: bool, save: Path | None) -> Report:
+def _score(
+    dataset: Dataset,
+    engines: Sequence[dict[str, Any]],
+    processes: Processes,
+    *,
+    rounding: bool,
+    keep_state: bool,
+    save: Path | None,
+    journal: Path | None,
+    pictures: bool,
+) -> tuple[Report, dict[str, Mapping[Pair, Views]]]:
     from deblur_cli.evaluation.report import Report
     from models.weights import load_model
 
     # All are loaded before the first is run, so that a wrong name does not come up after an hour.
     loaded = [load_model(engine["model"]) for engine in engines]
-    report = Report(dataset, rounding, ())
-    for model, label, engine in zip(loaded, _labels(loaded), engines, strict=True):
-        below = save / re.sub(r"[^\w.+-]", "-", label) if save else None
-        done = _score_one(report, engine | {"model": model}, label, below)
-        report = Report(dataset, rounding, (*report.models, done))
-    return report
-
-
-def _score_one(report: Report, engine: dict[str, Any], label: str, save: Path | None) -> ModelReport:
-    """One network over the dataset; the blurred pictures' scores are taken from those that ran before."""
-    from deblur_cli.evaluation.benchmark import Failure, ImageResult, benchmark
-    from deblur_cli.evaluation.report import describe
-    from deblur_cli.restoration.restorer import Restorer
-
-    notes: list[str] = []
-
-    def notify(text: str) -> None:
-        notes.append(text)
-        progress.say(f"{label}: {text}")
-
-    def advance(done: ImageResult | Failure) -> None:
-        name = "/".join(filter(None, (done.pair.sequence, done.pair.name)))
-        if isinstance(done, Failure):
-            progress.say(f"{label}: {name} failed: {done.reason}")
-            progress.advance(f"{label}: {name} failed")
-        else:
-            progress.advance(f"{label}: {name} {done.gain:+.2f} dB")
-
-    progress = Progress(len(report.dataset.pairs), label)
-    with progress:
-        restorer = Restorer(**engine, notify=notify)
-        try:
-            result = benchmark(
-                restorer,
-                report.dataset,
-                rounding=report.rounding,
-                save=save,
-                known=report.blurred_scores,
-                progress=advance,
+    labels = _labels(loaded)
+    conditions = _conditions(dataset, rounding, keep_state, engines, dict(zip(labels, loaded, strict=True)))
+    run = _Run(dataset, processes, rounding=rounding, keep_state=keep_state, pictures=pictures)
+    with ExitStack() as stack:
+        kept = _open(journal, conditions, processes, stack) if journal else None
+        models = [
+            run.score(
+                engine | {"model": model, "device": processes.device},
+                label,
+                save / re.sub(r"[^\w.+-]", "-", label) if save else None,
+                kept,
             )
-        except OSError as error:
-            raise UsageError(f"the restored pictures cannot be saved: {error}") from error
-    return describe(restorer, result, label=label, tile=engine["tile"], overlap=engine["overlap"], notes=notes)
+            for model, label, engine in zip(loaded, labels, engines, strict=True)
+        ]
+    return Report(dataset, rounding, tuple(models)), run.views
+
+
+def _open(path: Path, conditions: dict[str, Any], processes: Processes, stack: ExitStack) -> Journal:
+    from deblur_cli.evaluation.journal import Journal
+
+    try:
+        with processes.first_before_others():
+            return stack.enter_context(Journal(path, conditions))
+    except OSError as error:
+        raise UsageError(f"the journal '{path}' cannot be written: {error}") from error
+
+
+def _conditions(
+    dataset: Dataset,
+    rounding: bool,
+    keep_state: bool,
+    engines: Sequence[dict[str, Any]],
+    models: dict[str, LoadedModel],
+) -> dict[str, Any]:
+    """All that decides a score, under the names that a user knows; JSON."""
+    from deblur_cli import __version__
+
+    return {
+        "dataset": [dataset.name, *map(str, dataset.folders)],
+        "--split": dataset.split,
+        "--variant": dataset.variant,
+        "--float": not rounding,
+        "--no-state": not keep_state,
+        "--model": {
+            label: [model.info.name, model.sha256, dict(model.options)] for label, model in sorted(models.items())
+        },
+        **{f"--{name}": engines[0][name] for name in ("device", "precision", "tile", "overlap")},
+        "version": __version__,
+    }
+
+
+class _Run:
+    """Scores networks over a dataset, one after the other."""
+
+    def __init__(
+        self, dataset: Dataset, processes: Processes, *, rounding: bool, keep_state: bool, pictures: bool
+    ) -> None:
+        self._dataset = dataset
+        self._processes = processes
+        self._share = processes.share(dataset)
+        self._rounding = rounding
+        self._keep_state = keep_state
+        self._pictures = pictures
+        self.views: dict[str, Mapping[Pair, Views]] = {}
+        """Pictures of each network's best and worst images, where they are wanted."""
+        self._blurred: dict[Pair, Scores] = {}
+        """Scores of the blurred pictures, which are the same for every network."""
+
+    def score(self, engine: dict[str, Any], label: str, save: Path | None, journal: Journal | None) -> ModelReport:
+        """One network over the dataset."""
+        from deblur_cli.evaluation.benchmark import Failure, ImageResult, benchmark, saved_path, whole_groups
+        from deblur_cli.evaluation.gallery import Gallery, with_saved
+        from deblur_cli.evaluation.processes import merge
+        from deblur_cli.evaluation.report import describe
+        from deblur_cli.restoration.restorer import Restorer
+
+        gallery = Gallery()
+        done = journal.results(label, self._share) if journal else {}
+        if save is not None:
+            done = {pair: result for pair, result in done.items() if saved_path(save, pair).is_file()}
+        done = whole_groups(self._dataset, done)
+        notes = journal.notes(label) if journal else []
+
+        def notify(text: str) -> None:
+            notes.append(text)
+            progress.say(f"{label}: {text}")
+            if journal:
+                journal.note(label, text)
+
+        def advance(result: ImageResult | Failure) -> None:
+            if isinstance(result, Failure):
+                progress.say(f"{label}: {result.pair.label} failed: {result.reason}")
+                progress.advance(f"{label}: {result.pair.label} failed")
+                return
+            if journal:
+                journal.add(label, result)
+            progress.advance(f"{label}: {result.pair.label} {result.gain:+.2f} dB")
+
+        progress = Progress(len(self._share) - len(done), label)
+        with progress:
+            restorer = Restorer(**engine, notify=notify)
+            if done:
+                progress.say(f"{label}: {len(done)} of {len(self._share)} images are in the journal already")
+            try:
+                result = benchmark(
+                    restorer,
+                    self._dataset,
+                    rounding=self._rounding,
+                    keep_state=self._keep_state,
+                    save=save,
+                    share=self._share,
+                    done=done.values(),
+                    known=self._blurred,
+                    progress=advance,
+                    look=gallery.add if self._pictures else None,
+                )
+            except OSError as error:
+                raise UsageError(f"the restored pictures or the journal cannot be saved: {error}") from error
+        self._blurred |= {image.pair: image.blurred for image in result.images}
+        shares = self._processes.gather((result, notes, dict(gallery.views)))
+        merged = merge(self._dataset, (share for share, _, _ in shares))
+        if self._pictures:
+            views = dict(ChainMap(*(seen for _, _, seen in shares)))
+            self.views[label] = with_saved(views, merged.images, save) if save else views
+        return describe(
+            restorer,
+            merged,
+            label=label,
+            tile=engine["tile"],
+            overlap=engine["overlap"],
+            notes=list(dict.fromkeys(note for _, said, _ in shares for note in said)),
+            keep_state=self._keep_state and self._dataset.video,
+        )
 
 
 def _labels(models: Sequence[LoadedModel]) -> list[str]:
@@ -183,21 +322,26 @@ def _labels(models: Sequence[LoadedModel]) -> list[str]:
 def _print(report: Report) -> None:
     from rich.console import Console
 
-    from deblur_cli.evaluation.report import build_notes, build_table
+    from deblur_cli.evaluation.report import build_notes, build_sequence_table, build_table
 
     # Without a terminal nothing may be cut to the 80 columns that rich then assumes.
     console = Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, highlight=False)
     console.print(build_table(report))
+    if sequences := build_sequence_table(report):
+        console.print(sequences)
     for note in build_notes(report):
         typer.echo(shown(note))
 
 
-def _write(report: Report, csv: Path | None, json: Path | None) -> None:
-    from deblur_cli.evaluation.report import write_csv, write_json
+def _write(
+    report: Report, views: Mapping[str, Mapping[Pair, Views]], csv: Path | None, json: Path | None, html: Path | None
+) -> None:
+    from deblur_cli.evaluation.html_report import write_html
+    from deblur_cli.evaluation.report_files import write_csv, write_json
 
-    for path, write in ((csv, write_csv), (json, write_json)):
+    for path, write in ((csv, write_csv), (json, write_json), (html, partial(write_html, views=views))):
         if path is not None:
             try:
-                write(report, path)
+                write(report, path=path)
             except OSError as error:
                 raise UsageError(f"'{path}' cannot be written: {error}") from error

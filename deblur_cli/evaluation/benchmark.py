@@ -1,4 +1,7 @@
-"""A restorer over a dataset: scores of every restored image and of its blurred input, and honest times."""
+"""A restorer over a dataset: scores of every restored image and of its blurred input, and honest times.
+
+Frames of videos go through a recurrent network in order, with its state, and get a flicker figure.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,8 +20,10 @@ import torch
 from torch import Tensor
 
 from deblur_cli.errors import DatasetError, DeblurError
-from deblur_cli.evaluation.datasets import Dataset, Pair, read_picture
+from deblur_cli.evaluation.alignment import score_registered, score_trajectory
+from deblur_cli.evaluation.datasets import Dataset, Pair, Protocol, read_picture
 from deblur_cli.evaluation.metrics import Scores, round_to_uint8, score
+from deblur_cli.evaluation.sequences import Flicker, FrameRestorer
 from deblur_cli.media.files import replacing
 from deblur_cli.restoration.device import synchronize
 
@@ -51,6 +57,10 @@ class ImageResult:
     blurred: Scores
     seconds: float
     """From the blurred image on the device to the restored image on the device, synchronised on both sides."""
+    flicker: float | None = None
+    """Of the restored frame after the one before it (see `sequences.Flicker`); None where it follows none."""
+    blurred_flicker: float | None = None
+    """Of the blurred one."""
 
     @property
     def gain(self) -> float:
@@ -88,6 +98,27 @@ class BenchmarkResult:
         return _mean(image.gain for image in self.images if math.isfinite(image.gain))
 
     @property
+    def sequences(self) -> dict[str, tuple[ImageResult, ...]]:
+        """The images by sequence, in the order of the dataset."""
+        names = dict.fromkeys(image.pair.sequence for image in self.images)
+        return {name: tuple(image for image in self.images if image.pair.sequence == name) for name in names}
+
+    @property
+    def over_sequences(self) -> Summary:
+        """See `means_of_sequences`."""
+        return means_of_sequences({image.pair: image.restored for image in self.images})
+
+    @property
+    def flicker(self) -> float | None:
+        """Mean over the frames that follow another, in grey levels of 8 bits; None where there are none."""
+        return mean_flicker(image.flicker for image in self.images)
+
+    @property
+    def blurred_flicker(self) -> float | None:
+        """That of the blurred frames."""
+        return mean_flicker(image.blurred_flicker for image in self.images)
+
+    @property
     def worst(self) -> ImageResult | None:
         """The image of the least gain."""
         return min(self.images, key=lambda image: image.gain, default=None)
@@ -117,16 +148,36 @@ def summarise(scores: Iterable[Scores]) -> Summary:
     )
 
 
+def means_of_sequences(scores: Mapping[Pair, Scores]) -> Summary:
+    """The mean of the means of the sequences, which count the same however long they are."""
+    sequences: dict[str, list[Scores]] = {}
+    for pair, one in scores.items():
+        sequences.setdefault(pair.sequence, []).append(one)
+    means = [summarise(listed) for listed in sequences.values()]
+    over = summarise(Scores(mean.psnr, mean.ssim, mean.ssim_matlab) for mean in means)
+    return replace(over, identical=sum(mean.identical for mean in means))
+
+
+def mean_flicker(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return _mean(known) if known else None
+
+
 def benchmark(
     restorer: Restorer,
     dataset: Dataset,
     *,
     rounding: bool = True,
+    keep_state: bool = True,
     save: Path | None = None,
+    share: Collection[Pair] | None = None,
+    done: Collection[ImageResult] = (),
     known: Mapping[Pair, Scores] | None = None,
     progress: Callable[[ImageResult | Failure], None] | None = None,
+    look: Callable[[ImageResult, Tensor, Tensor], None] | None = None,
 ) -> BenchmarkResult:
-    """Restore every blurred picture of `dataset`, one at a time, and score it.
+    """Restore every blurred picture of `dataset`, one at a time, and score it by the dataset's protocol.
 
     Pictures are read and saved by a helper thread while others are scored, never while one is restored, so that the
     times hold the network alone. Two pairs at most are in memory.
@@ -135,10 +186,15 @@ def benchmark(
         restorer: the network at work.
         dataset: pairs of equal size.
         rounding: score what an 8-bit file would hold; false scores the network's own values.
+        keep_state: give a recurrent network its state from frame to frame; false starts it anew with each.
         save: folder that receives the restored pictures as PNG, under their sequence and name; those already there are
             replaced.
+        share: the pairs to score, whole groups of the dataset (`Dataset.groups`), where other processes do the rest.
+        done: results of an earlier run over the same dataset, of whole groups; these are not restored again.
         known: scores of blurred pictures from an earlier run over the same dataset, which are then not taken again.
-        progress: called after each pair with what became of it.
+        progress: called after each pair with what became of it; not for those done.
+        look: called with each image that was scored here, its blurred picture, 1×3×H×W uint8, and its restored one,
+            1×3×H×W in [0, 1], which is free after the call (`gallery.Gallery.add`).
 
     Returns:
         Scores, times and failures. A pair that cannot be read or restored is a failure and the rest goes on.
@@ -146,48 +202,70 @@ def benchmark(
     Raises:
         OSError: a restored picture cannot be saved.
     """
-    known = known or {}
-    results: list[ImageResult | Failure] = []
+    results: dict[Pair, ImageResult | Failure] = {image.pair: image for image in done}
+    shared = frozenset(dataset.pairs if share is None else share)
+    own = [pair for pair in dataset.pairs if pair in shared]
+    pairs = [pair for pair in own if pair not in results]
+    scorer = _Scorer(dataset, rounding, known or {})
+    frames = FrameRestorer(restorer, keep_state=keep_state and dataset.video)
     with ThreadPoolExecutor(1) as helper:
         # The helper does one thing after the other: when a pair has been read, what was to be saved before it has been.
         saving: Future[None] | None = None
-        reading = deque([helper.submit(_read, pair) for pair in dataset.pairs[:1]])
-        for pair, following in zip(dataset.pairs, (*dataset.pairs[1:], None), strict=True):
-            attempt = _attempt(restorer, pair, reading.popleft())
+        reading = deque([helper.submit(_read, pair) for pair in pairs[:1]])
+        for pair, following in zip_longest(pairs, pairs[1:]):
+            attempt = _attempt(frames, pair, reading.popleft())
             if saving is not None:
                 saving.result()
                 saving = None
             if save is not None and isinstance(attempt, _Attempt):
-                saving = helper.submit(_save, attempt.restored, save / pair.sequence / f"{pair.name}.png")
+                saving = helper.submit(_save, attempt.restored, saved_path(save, pair))
             if following is not None:
                 reading.append(helper.submit(_read, following))
-            if isinstance(attempt, Failure):
-                results.append(attempt)
-            else:
-                own = score_pair(attempt.restored, attempt.sharp, rounding=rounding)
-                input_scores = known.get(pair) or score_pair(attempt.blurred, attempt.sharp)
-                results.append(ImageResult(pair, own, input_scores, attempt.seconds))
+            results[pair] = result = scorer.result(pair, attempt)
+            if look is not None and isinstance(attempt, _Attempt) and isinstance(result, ImageResult):
+                look(result, attempt.blurred, attempt.restored)
             if progress is not None:
-                progress(results[-1])
+                progress(results[pair])
         if saving is not None:
             saving.result()
+    ordered = [results[pair] for pair in own]
     return BenchmarkResult(
-        images=tuple(result for result in results if isinstance(result, ImageResult)),
-        failures=tuple(result for result in results if isinstance(result, Failure)),
+        images=tuple(result for result in ordered if isinstance(result, ImageResult)),
+        failures=tuple(result for result in ordered if isinstance(result, Failure)),
     )
 
 
-def score_pair(image: Tensor, sharp: Tensor, *, rounding: bool = True) -> Scores:
-    """Scores of one image against its sharp one, on the scale of 8-bit values.
+def whole_groups(dataset: Dataset, done: Mapping[Pair, ImageResult]) -> dict[Pair, ImageResult]:
+    """Those of the results that belong to groups of the dataset that are done whole.
+
+    Of a video that was left in the middle the rest cannot be scored alone: it takes the state, and the frame, before.
+    """
+    groups = [group for group in dataset.groups() if all(pair in done for pair in group)]
+    return {pair: done[pair] for group in groups for pair in group}
+
+
+def score_images(images: Sequence[Tensor], sharp: Tensor, pair: Pair, protocol: Protocol) -> list[Scores]:
+    """Scores of images against the sharp picture or pictures of `pair`, on the scale of 8-bit values.
 
     Args:
-        image: 1×3×H×W, uint8, or float in [0, 1].
-        sharp: 1×3×H×W, uint8.
-        rounding: round a float image to 8 bits first.
+        images: each 1×3×H×W with values of 0 to 255, on any device.
+        sharp: 1×3×H×W uint8, what `pair.sharp` holds.
+        pair: where the sharp pictures of a trajectory are read from, one at a time.
+        protocol: how they are compared.
+
+    Raises:
+        DeblurError: a sharp picture cannot be read, or a picture cannot be aligned.
     """
-    if image.is_floating_point():
-        image = round_to_uint8(image) if rounding else image * DATA_RANGE
-    return score(image, sharp.to(image.device), data_range=DATA_RANGE)[0]
+    if protocol == "Köhler":
+        return score_trajectory(images, (_tensor(path) for path in pair.frames))
+    if protocol == "RealBlur":
+        return [score_registered(image, sharp) for image in images]
+    return [score(image, sharp.to(image.device), data_range=DATA_RANGE)[0] for image in images]
+
+
+def saved_path(folder: Path, pair: Pair) -> Path:
+    """Where the restored picture of `pair` is saved below `folder`."""
+    return folder / pair.sequence / f"{pair.name}.png"
 
 
 class _Attempt(NamedTuple):
@@ -197,17 +275,46 @@ class _Attempt(NamedTuple):
     seconds: float
 
 
-def _attempt(restorer: Restorer, pair: Pair, reading: Future[tuple[Tensor, Tensor]]) -> _Attempt | Failure:
+class _Scorer:
+    """Scores pairs in the order of a dataset, with the flicker of frames that follow each other."""
+
+    def __init__(self, dataset: Dataset, rounding: bool, known: Mapping[Pair, Scores]) -> None:
+        self._protocol = dataset.protocol
+        self._rounding = rounding
+        self._known = known
+        self._flickers = (Flicker(), Flicker()) if dataset.video else ()
+
+    def result(self, pair: Pair, attempt: _Attempt | Failure) -> ImageResult | Failure:
+        if isinstance(attempt, Failure):
+            return attempt
+        restored = round_to_uint8(attempt.restored) if self._rounding else attempt.restored * DATA_RANGE
+        known = self._known.get(pair)
+        images = [restored] if known else [restored, attempt.blurred]
+        try:
+            own, *of_input = score_images(images, attempt.sharp, pair, self._protocol)
+        except DeblurError as error:
+            return Failure(pair, str(error))
+        flickers = [
+            flicker.of(pair, image, attempt.sharp)
+            for flicker, image in zip(self._flickers, (restored, attempt.blurred), strict=False)
+        ] or [None, None]
+        return ImageResult(pair, own, known or of_input[0], attempt.seconds, *flickers)
+
+
+def _attempt(frames: FrameRestorer, pair: Pair, reading: Future[tuple[Tensor, Tensor]]) -> _Attempt | Failure:
     """Wait for the pictures, restore the blurred one on the clock."""
+    device = frames.device
     try:
         blurred, sharp = reading.result()
-        image = blurred.to(restorer.device).float().div_(DATA_RANGE)
-        synchronize(restorer.device)
+        frames.prepare(pair, blurred)
+        image = blurred.to(device).float().div_(DATA_RANGE)
+        synchronize(device)
         started = time.perf_counter()
-        restored = restorer.restore_tensor(image)
-        synchronize(restorer.device)
+        restored = frames.restore(image)
+        synchronize(device)
         seconds = time.perf_counter() - started
     except DeblurError as error:
+        frames.forget()
         return Failure(pair, str(error))
     if not bool(torch.isfinite(restored).all()):
         return Failure(pair, "the restored image holds values that are not finite")
@@ -216,12 +323,14 @@ def _attempt(restorer: Restorer, pair: Pair, reading: Future[tuple[Tensor, Tenso
 
 def _read(pair: Pair) -> tuple[Tensor, Tensor]:
     """The blurred and the sharp picture, 1×3×H×W uint8; raises DeblurError."""
-    blurred, sharp = (
-        torch.from_numpy(read_picture(path)).permute(2, 0, 1).unsqueeze(0) for path in (pair.blurred, pair.sharp)
-    )
+    blurred, sharp = _tensor(pair.blurred), _tensor(pair.sharp)
     if blurred.shape != sharp.shape:
         raise DatasetError(f"'{pair.blurred}' and '{pair.sharp}' are no longer of one size")
     return blurred, sharp
+
+
+def _tensor(path: Path) -> Tensor:
+    return torch.from_numpy(read_picture(path)).permute(2, 0, 1).unsqueeze(0)
 
 
 def _save(restored: Tensor, target: Path) -> None:

@@ -1,4 +1,5 @@
-"""Pairs of blurred and sharp pictures: GOPRO in each layout it is passed around in, or any two folders.
+"""Pairs of blurred and sharp pictures: GOPRO in each layout it is passed around in, REDS, RealBlur, Köhler, or any two
+folders.
 
 Pairs are matched by relative name and never by position, so that a missing file cannot shift all that follow it.
 Pictures are 8 bits a channel, since that is what published scores are taken on.
@@ -6,26 +7,25 @@ Pictures are 8 bits a channel, since that is what published scores are taken on.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from deblur_cli.errors import DatasetError, PhotoError
+from deblur_cli.evaluation.layouts import Layout, find_layout, pictures
 from deblur_cli.evaluation.metrics import WINDOW
+from deblur_cli.media.gather import natural_key
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp"})
-"""Files with these endings are pictures of a dataset; all others, and hidden ones, are passed over."""
-
-SPLITS = ("test", "train")
 GOPRO_COUNTS = {"test": 1111, "train": 2103}
 """Pairs in GOPRO_Large (Nah et al. 2017)."""
 GOPRO_TEST = {
@@ -42,15 +42,30 @@ GOPRO_TEST = {
     "GOPR0881_11_01": 100,
 }
 """Sequences of GOPRO's test split and the pairs in each."""
+REDS_COUNTS = {"train": 24000, "val": 3000, "test": 3000}
+"""Pairs in REDS (Nah et al., CVPR workshops 2019): sequences of 100, called 000, 001 and on."""
+REAL_BLUR_COUNTS = {"train": 3758, "test": 980}
+"""Pairs in RealBlur-J, and in RealBlur-R (Rim et al. 2020)."""
+KOHLER_COUNT = 48
+"""Blurred pictures of Köhler et al. 2012: 4 scenes by 12 trajectories."""
+# 199 sharp frames but for these; of trajectory 3 of the first scene the authors' script uses 197.
+_KOHLER_FRAMES = {
+    **{f"Image{scene}/Kernel{trajectory}": 199 for scene in range(1, 5) for trajectory in range(1, 13)},
+    **dict.fromkeys(["Image1/Kernel10", "Image1/Kernel12", "Image2/Kernel10", "Image3/Kernel7"], 198),
+    **dict.fromkeys(["Image3/Kernel12", "Image4/Kernel12"], 198),
+    "Image1/Kernel3": 197,
+    "Image2/Kernel11": 200,
+}
 
-_VARIANTS = ("blur", "blur_gamma")
-# Folder of sharp pictures, and the folders of blurred ones that may stand beside it.
-_LAYOUTS = (("sharp", _VARIANTS), ("gt", _VARIANTS), ("target", ("input",)))
 _GOPRO_SEQUENCE = re.compile(r"GOPR\d{4}_\d\d_\d\d")
 # Flattened copies carry the sequence in the file's name: GOPR0384_11_00-000001.png.
 _FLATTENED = re.compile(rf"(?P<sequence>{_GOPRO_SEQUENCE.pattern})[-_](?P<name>.+)")
+_REAL_BLUR = re.compile(r"real[-_ ]?blur[-_ ]?([jr])", re.IGNORECASE)
 _READABLE_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
 _LISTED = 10
+
+Protocol = Literal["pixelwise", "Köhler", "RealBlur"]
+"""How a restored picture is compared with its sharp one: see `deblur_cli.evaluation.alignment`."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,20 @@ class Pair:
     sharp: Path
     size: tuple[int, int]
     """Width and height in pixels."""
+    frames: tuple[Path, ...] = ()
+    """For Köhler, all sharp pictures of the camera's trajectory, `sharp` among them."""
+
+    @property
+    def label(self) -> str:
+        """Sequence and name."""
+        return f"{self.sequence}/{self.name}" if self.sequence else self.name
+
+    def follows(self, other: Pair) -> bool:
+        """Whether this is the frame after `other` in a video: the next number of its sequence, of the same size."""
+        before, own = re.search(r"\d+$", other.name), re.search(r"\d+$", self.name)
+        if not before or not own or not self.sequence:
+            return False
+        return (self.sequence, self.size, int(own[0])) == (other.sequence, other.size, int(before[0]) + 1)
 
 
 @dataclass(frozen=True)
@@ -72,9 +101,10 @@ class Dataset:
     """Pairs in a fixed order, and what is known of the set they are from."""
 
     name: str
-    """`GOPRO` where the sequences' names say so, else the folder's name."""
+    """`GOPRO`, `REDS`, `RealBlur-J`, `RealBlur-R` or `Köhler` where names of files and folders say so, else the
+    folder's name."""
     split: str
-    """`test` or `train`, or empty for two folders."""
+    """`test`, `train` or `val`, or empty for two folders and for Köhler."""
     variant: str
     """Name of the folder of blurred pictures that was resolved: `blur`, `blur_gamma`, `input`, or empty."""
     pairs: tuple[Pair, ...]
@@ -86,6 +116,8 @@ class Dataset:
     """What does not pair and is not scored, a line each."""
     notes: tuple[str, ...] = ()
     """What the reader of a score has to know of the set, a sentence each."""
+    protocol: Protocol = "pixelwise"
+    """How its published scores are taken."""
 
     @property
     def coverage(self) -> str:
@@ -95,35 +127,76 @@ class Dataset:
     @property
     def whole(self) -> bool:
         """Whether nothing was left out, and nothing is missing as far as that is known."""
-        if self.left_out or self.expected is None:
-            return not self.left_out
-        if self.split == "test":
-            return Counter(pair.sequence for pair in self.pairs) == GOPRO_TEST
-        return len(self.pairs) == self.expected
+        return not self.left_out and not self.missing
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Sequences of a known set with another number of pairs here, a few words each; or the set as a whole."""
+        if self.expected is None:
+            return ()
+        counts = Counter(pair.sequence for pair in self.pairs)
+        known = _sequences(self.name, self.split)
+        if known is None:
+            return () if len(self.pairs) == self.expected else (f"{len(self.pairs)} of {self.expected} pairs",)
+        different = [name for name in sorted({*known, *counts}) if counts[name] != known.get(name, 0)]
+        short = [f"{name} has {counts[name]} of {known.get(name, 0)} pairs" for name in different]
+        return (*short, *(_short_trajectories(self.pairs) if self.protocol == "Köhler" else ()))
+
+    @cached_property
+    def video(self) -> bool:
+        """Whether the pictures are frames of videos: in their sequences, more than half follow the one before."""
+        neighbours = [(before, after) for before, after in pairwise(self.pairs) if before.sequence == after.sequence]
+        following = sum(after.follows(before) for before, after in neighbours)
+        return self.protocol == "pixelwise" and 2 * following > len(neighbours)
+
+    def groups(self) -> list[tuple[Pair, ...]]:
+        """The pairs in parts that can be scored apart: the sequences of a video, else each pair for itself."""
+        if not self.video:
+            return [(pair,) for pair in self.pairs]
+        sequences: dict[str, list[Pair]] = {}
+        for pair in self.pairs:
+            sequences.setdefault(pair.sequence, []).append(pair)
+        return [tuple(pairs) for pairs in sequences.values()]
 
     def first(self, count: int) -> Dataset:
         """The same set with only its first `count` pairs."""
         return replace(self, pairs=self.pairs[:count])
 
+    def only(self, sequences: Sequence[str]) -> Dataset:
+        """The same set with only these sequences.
+
+        Raises:
+            DatasetError: there is no sequence of one of the names; the message lists those there are.
+        """
+        there = list(dict.fromkeys(pair.sequence for pair in self.pairs))
+        for name in sequences:
+            if name not in there:
+                known = ", ".join(filter(None, there)) or "none"
+                raise DatasetError(f"{self.name} has no sequence '{name}'; its sequences: {known}")
+        return replace(self, pairs=tuple(pair for pair in self.pairs if pair.sequence in sequences))
+
     def require_whole(self) -> None:
-        """Raise `DatasetError` unless the set is `whole`."""
+        """Raise `DatasetError`, which names the first sequences that are not, unless the set is `whole`."""
         if not self.whole:
             what = f"{self.name} {self.split}".strip()
             left = f", {len(self.left_out)} left out" if self.left_out else ""
-            raise DatasetError(f"{what} is not complete: {self.coverage} pairs{left}")
+            raise DatasetError(f"{what} is not complete: {self.coverage} pairs{left}{_list(self.missing, ': ')}")
 
 
 def find_pairs(
     folder: Path, *, split: str | None = None, variant: str | None = None, allow_partial: bool = False
 ) -> Dataset:
-    """The pairs of a dataset in one of GOPRO's layouts.
+    """The pairs of a dataset in a layout of GOPRO, or in that of REDS, RealBlur or Köhler.
 
-    Accepted below `folder/<split>`, or below `folder` itself: `<sequence>/{blur,blur_gamma,sharp}` (the original),
-    `{input,target}`, `{blur,blur_gamma,sharp}` and `{blur,blur_gamma,gt}`, the last three with pictures at any depth.
+    Accepted below `folder/<split>`, or below `folder` itself, for GOPRO: `<sequence>/{blur,blur_gamma,sharp}` (the
+    original), `{input,target}`, `{blur,blur_gamma,sharp}` and `{blur,blur_gamma,gt}`, the last three with pictures at
+    any depth. REDS has `<split>_blur` and `<split>_sharp` there. RealBlur is `RealBlur-J_…` (or R) beside the list of
+    its split, or `{input,target}` in a folder called RealBlur_J. Köhler has `Blurry1_1.png` and
+    `Image1/Kernel1/GroundTruth1_1_1.png`.
 
     Args:
         folder: the dataset's folder, or that of one split.
-        split: `test` or `train`; None takes what `folder` is called, else `test`.
+        split: `test`, `train` or `val`; None takes what `folder` is called, else `test`, and `val` for REDS.
         variant: `blur` (plain mean of frames; the default) or `blur_gamma` (mean taken in linear light). The layout
             `{input,target}` does not say which it holds and has no `blur_gamma`.
         allow_partial: leave out what does not pair instead of raising.
@@ -135,11 +208,9 @@ def find_pairs(
     folder = folder.resolve()
     if not folder.is_dir():
         raise DatasetError(f"there is no folder '{folder}'")
-    base, split = _split_folder(folder, split)
-    blurred, sharp, resolved = _flat_layout(base, variant) or _sequence_layout(base, variant)
-    name = folder.parent.name if folder.name in SPLITS else folder.name
-    found = Dataset(name, split, resolved, (), (base,))
-    return _recognised(_pair_up(found, blurred, sharp, allow_partial=allow_partial))
+    layout = find_layout(folder, split, variant)
+    found = Dataset(layout.name, layout.split, layout.variant, (), (layout.base,))
+    return _recognised(_pair_up(found, layout.blurred, layout.sharp, allow_partial=allow_partial), layout)
 
 
 def pair_folders(blurred: Path, sharp: Path, *, allow_partial: bool = False) -> Dataset:
@@ -155,7 +226,7 @@ def pair_folders(blurred: Path, sharp: Path, *, allow_partial: bool = False) -> 
     if blurred == sharp:
         raise DatasetError(f"the blurred and the sharp pictures are the same folder, '{blurred}'")
     dataset = Dataset(f"{blurred.name} against {sharp.name}", "", "", (), (blurred, sharp))
-    return _pair_up(dataset, _pictures(blurred), _pictures(sharp), allow_partial=allow_partial)
+    return _pair_up(dataset, pictures(blurred), pictures(sharp), allow_partial=allow_partial)
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -198,22 +269,24 @@ def _refuse_depth(picture: Image.Image) -> None:
         raise ValueError("only pictures of 8 bits a channel, RGB or grey, are scored")
 
 
-def _split_folder(folder: Path, split: str | None) -> tuple[Path, str]:
-    wanted = split or (folder.name if folder.name in SPLITS else SPLITS[0])
-    if (folder / wanted).is_dir():
-        return folder / wanted, wanted
-    if folder.name in SPLITS and folder.name != wanted:
-        raise DatasetError(f"'{folder}' is the split '{folder.name}', but '{wanted}' was asked for")
-    other = [name for name in SPLITS if (folder / name).is_dir()]
-    if other:
-        raise DatasetError(f"'{folder}' has no folder '{wanted}', only '{other[0]}' (--split {other[0]})")
-    return folder, wanted
+def _recognised(dataset: Dataset, layout: Layout) -> Dataset:
+    """`dataset` under the name of the published set that it is, with that set's size and protocol."""
+    if layout.name == "Köhler":
+        pairs = tuple(replace(pair, frames=layout.trajectories[pair.label]) for pair in dataset.pairs)
+        return replace(dataset, pairs=pairs, expected=KOHLER_COUNT, protocol="Köhler")
+    if layout.name == "REDS":
+        return replace(dataset, expected=REDS_COUNTS[dataset.split])
+    real = _REAL_BLUR.fullmatch(layout.name)
+    if real and dataset.split in REAL_BLUR_COUNTS:
+        name = f"RealBlur-{real[1].upper()}"
+        return replace(dataset, name=name, expected=REAL_BLUR_COUNTS[dataset.split], protocol="RealBlur")
+    return _recognised_gopro(dataset)
 
 
-def _recognised(dataset: Dataset) -> Dataset:
-    """`dataset` under the name GOPRO, with the size of the whole set, where all of its sequences are called so."""
+def _recognised_gopro(dataset: Dataset) -> Dataset:
+    """`dataset` as GOPRO, where all of its sequences are called so."""
     sequences = {pair.sequence for pair in dataset.pairs}
-    if not all(_GOPRO_SEQUENCE.fullmatch(sequence) for sequence in sequences):
+    if dataset.split not in GOPRO_COUNTS or not all(_GOPRO_SEQUENCE.fullmatch(sequence) for sequence in sequences):
         return dataset
     foreign = sorted(sequences - GOPRO_TEST.keys() if dataset.split == "test" else sequences & GOPRO_TEST.keys())
     notes: tuple[str, ...] = ()
@@ -223,60 +296,24 @@ def _recognised(dataset: Dataset) -> Dataset:
     return replace(dataset, name="GOPRO", expected=GOPRO_COUNTS[dataset.split], notes=notes)
 
 
-def _flat_layout(base: Path, variant: str | None) -> tuple[dict[str, Path], dict[str, Path], str] | None:
-    for sharp, candidates in _LAYOUTS:
-        there = [name for name in candidates if (base / name).is_dir()]
-        if there and (base / sharp).is_dir():
-            resolved = _variant(base, there, variant)
-            return _pictures(base / resolved), _pictures(base / sharp), resolved
+def _sequences(name: str, split: str) -> Mapping[str, int] | None:
+    """The sequences of a known set and the pairs in each, where that is known."""
+    if name == "GOPRO" and split == "test":
+        return GOPRO_TEST
+    if name == "REDS":
+        return {f"{number:03}": 100 for number in range(REDS_COUNTS[split] // 100)}
+    if name == "Köhler":
+        return {f"Image{scene}": KOHLER_COUNT // 4 for scene in range(1, 5)}
     return None
 
 
-def _sequence_layout(base: Path, variant: str | None) -> tuple[dict[str, Path], dict[str, Path], str]:
-    parts = ("sharp", *_VARIANTS)
-    sequences = [entry for entry in sorted(base.iterdir()) if any((entry / part).is_dir() for part in parts)]
-    there = [name for name in _VARIANTS if any((sequence / name).is_dir() for sequence in sequences)]
-    if not there:
-        raise DatasetError(
-            f"'{base}' holds no pairs in a layout of GOPRO (SEQUENCE/{{blur,sharp}}, {{input,target}}, {{blur,sharp}} "
-            "or {blur,gt}); name any two folders by --blurred DIR --sharp DIR"
-        )
-    resolved = _variant(base, there, variant)
-    blurred: dict[str, Path] = {}
-    sharp: dict[str, Path] = {}
-    for sequence in sequences:
-        for found, part in ((blurred, resolved), (sharp, "sharp")):
-            found.update({f"{sequence.name}/{key}": path for key, path in _pictures(sequence / part).items()})
-    return blurred, sharp, resolved
-
-
-def _variant(base: Path, there: list[str], wanted: str | None) -> str:
-    if there == ["input"] and wanted != "blur_gamma":
-        return "input"
-    resolved = wanted or "blur"
-    if resolved not in there:
-        raise DatasetError(f"'{base}' has no pictures '{resolved}', only '{there[0]}'; say which by --variant")
-    return resolved
-
-
-def _pictures(folder: Path) -> dict[str, Path]:
-    """Pictures below `folder` by their relative path without its ending; with it, where that would name two files."""
-    found: dict[str, list[Path]] = {}
-    seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link back to a folder above it
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = Path(parent, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
-    unique = {key: paths[0] for key, paths in found.items() if len(paths) == 1}
-    double = {f"{key}{path.suffix}": path for key, paths in found.items() if len(paths) > 1 for path in paths}
-    return unique | double
+def _short_trajectories(pairs: Iterable[Pair]) -> list[str]:
+    """Pairs of Köhler with another number of sharp frames than published, a few words each."""
+    return [
+        f"{pair.label} has {len(pair.frames)} of {_KOHLER_FRAMES.get(pair.label, 0)} sharp frames"
+        for pair in pairs
+        if len(pair.frames) != _KOHLER_FRAMES.get(pair.label)
+    ]
 
 
 def _pair_up(
@@ -285,7 +322,8 @@ def _pair_up(
     """`dataset` with the pairs of both maps in order of their keys; raises DatasetError for what does not pair."""
     pairs: list[Pair] = []
     problems: list[str] = []
-    for key in sorted(blurred.keys() | sharp.keys()):
+    # In the order of frames, also where their numbers have no leading zeros.
+    for key in sorted(blurred.keys() | sharp.keys(), key=lambda key: (natural_key(PurePosixPath(key)), key)):
         if key not in blurred or key not in sharp:
             problems.append(f"{key} has no {'blurred' if key not in blurred else 'sharp'} picture")
             continue
@@ -302,14 +340,17 @@ def _pair_up(
             pairs.append(Pair(*_sequence_and_name(key), blurred[key], sharp[key], sizes[0]))
     place = " and ".join(f"'{folder}'" for folder in dataset.folders)
     if problems and not (allow_partial and pairs):
-        more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         rest = " (--allow-partial scores the rest)" if pairs else ""
-        raise DatasetError(
-            f"{len(problems)} pictures in {place} do not pair{rest}: {'; '.join(problems[:_LISTED])}{more}"
-        )
+        raise DatasetError(f"{len(problems)} pictures in {place} do not pair{rest}{_list(problems, ': ')}")
     if not pairs:
         raise DatasetError(f"there are no pictures in {place}")
     return replace(dataset, pairs=tuple(pairs), left_out=tuple(problems))
+
+
+def _list(items: Sequence[str], before: str) -> str:
+    """`before` and the first ten, or nothing where there are none."""
+    more = f"; and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
+    return f"{before}{'; '.join(items[:_LISTED])}{more}" if items else ""
 
 
 def _sequence_and_name(key: str) -> tuple[str, str]:

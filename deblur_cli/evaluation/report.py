@@ -1,19 +1,20 @@
-"""What a benchmark found: a table to read, a CSV file with a row an image, a JSON file with all that decides it."""
+"""What a benchmark found, as tables to read and the notes that go with them; files of it: `report_files`."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deblur_cli.evaluation.benchmark import DATA_RANGE, BenchmarkResult, Summary, summarise
-from deblur_cli.media.files import replacing
+from deblur_cli.evaluation.benchmark import (
+    BenchmarkResult,
+    Summary,
+    mean_flicker,
+    means_of_sequences,
+    summarise,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from models.registry import Score
 
 _SSIM_KINDS = {"cw": "complex wavelet", "": "SSIM of unknown kind"}
+_MOST_SEQUENCES = 30
+"""So many are shown in a table; JSON has them all."""
+PROTOCOLS = {
+    "pixelwise": "compared pixel by pixel",
+    "Köhler": "Köhler's protocol (scaled in intensity, moved by whole pixels, luminance, best of the frames)",
+    "RealBlur": "RealBlur's protocol (scaled in intensity, laid on by an ECC homography, scored where it covers)",
+}
+"""How pictures were compared, in words; see `deblur_cli.evaluation.alignment`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,8 @@ class ModelReport:
     result: BenchmarkResult
     notes: tuple[str, ...] = ()
     """What the restorer had to say."""
+    state: str = "none"
+    """What becomes of a recurrent network's state: `kept` from frame to frame, `reset` with each image; else `none`."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +78,22 @@ class Report:
         return {image.pair: image.blurred for model in self.models for image in model.result.images}
 
     @property
+    def blurred_flicker(self) -> float | None:
+        """Of the blurred frames that at least one network was scored on; None where they are no video."""
+        flickers = {image.pair: image.blurred_flicker for model in self.models for image in model.result.images}
+        return mean_flicker(flickers.values())
+
+    @property
     def published_known(self) -> bool:
-        """Whether published figures belong beside ours: it is GOPRO's test split, and a network has some."""
-        ours = self.dataset.name == "GOPRO" and self.dataset.split == "test"
-        return ours and any(gopro_scores(model.published) for model in self.models)
+        """Whether published figures belong beside ours: there are some for this dataset's test split."""
+        return any(self.published(model) for model in self.models)
+
+    def published(self, model: ModelReport) -> list[Score]:
+        """Those of a network's published figures that were taken on this dataset."""
+        if self.dataset.split not in ("test", "val", ""):
+            return []
+        name = self.dataset.name.casefold()
+        return [score for score in model.published if score.dataset.casefold().startswith(name)]
 
 
 def describe(
@@ -81,6 +104,7 @@ def describe(
     tile: str | int,
     overlap: int | None,
     notes: Sequence[str] = (),
+    keep_state: bool = False,
 ) -> ModelReport:
     """`result` with what `restorer` is and ran as; the precision is the one that it ended with."""
     import torch
@@ -102,32 +126,65 @@ def describe(
         overlap=overlap,
         result=result,
         notes=tuple(notes),
+        state=("kept" if keep_state else "reset") if model.info.recurrent else "none",
     )
 
 
-def gopro_scores(published: Sequence[Score]) -> list[Score]:
-    """Those of a network's published figures that were taken on GOPRO."""
-    return [score for score in published if score.dataset.upper().startswith("GOPRO")]
-
-
 def build_table(report: Report) -> Table:
-    """A row for the blurred input, then one for each network; published figures in a column of their own."""
+    """A row for the blurred input, then one for each network; published figures in a column of their own.
+
+    Means are over images; where there are several sequences, the mean of their means stands beside. Flicker is shown
+    for videos.
+    """
     from rich.table import Table
 
+    blurred = report.blurred_scores
+    sequences = len({pair.sequence for pair in report.dataset.pairs}) > 1
     table = Table()
     table.add_column("")
-    for heading in ("PSNR dB", "ssim", "ssim_matlab", "gain dB", "ms/image", "worst gain dB"):
+    headings = ["PSNR dB", "ssim", "ssim_matlab", *(["PSNR over sequences"] if sequences else [])]
+    headings += ["flicker"] if report.dataset.video else []
+    for heading in (*headings, "gain dB", "ms/image", "worst gain dB"):
         table.add_column(heading, justify="right", no_wrap=True)
     if report.published_known:
         table.add_column("published, not measured here")
-    table.add_row("blurred input", *_summary_cells(summarise(report.blurred_scores.values())))
+
+    def cells(summary: Summary, over_sequences: float, flicker: float | None) -> list[str]:
+        found = [_number(summary.psnr, ".2f"), _number(summary.ssim, ".4f"), _number(summary.ssim_matlab, ".4f")]
+        found += [_number(over_sequences, ".2f")] if sequences else []
+        return found + ([_number(flicker, ".3f")] if report.dataset.video else [])
+
+    over_sequences = means_of_sequences(blurred).psnr
+    table.add_row("blurred input", *cells(summarise(blurred.values()), over_sequences, report.blurred_flicker))
     for model in report.models:
         result = model.result
-        cells = [*_summary_cells(result.restored), _number(result.gain, "+.2f"), _number(result.milliseconds, ".1f")]
-        cells.append(_number(result.worst.gain, "+.2f") if result.worst else _number(math.nan, ""))
+        row = cells(result.restored, result.over_sequences.psnr, result.flicker)
+        row += [_number(result.gain, "+.2f"), _number(result.milliseconds, ".1f")]
+        row.append(_number(result.worst.gain if result.worst else None, "+.2f"))
         if report.published_known:
-            cells.append("\n".join(map(_published, gopro_scores(model.published))))
-        table.add_row(model.label, *cells)
+            row.append("\n".join(map(_published, report.published(model))))
+        table.add_row(model.label, *row)
+    return table
+
+
+def build_sequence_table(report: Report) -> Table | None:
+    """The PSNR of each sequence, the blurred input's beside the networks'; None where there is one, or very many."""
+    from rich.table import Table
+
+    names = dict.fromkeys(pair.sequence for pair in report.dataset.pairs)
+    if not 1 < len(names) <= _MOST_SEQUENCES:
+        return None
+    table = Table()
+    table.add_column("PSNR dB")
+    for heading in ("images", "blurred input", *(model.label for model in report.models)):
+        table.add_column(heading, justify="right")
+    by_sequence = [model.result.sequences for model in report.models]
+    for name in names:
+        images = [one.get(name, ()) for one in by_sequence]
+        longest = max(images, key=len, default=())
+        summaries = [summarise(image.blurred for image in longest)]
+        summaries += [summarise(image.restored for image in own) for own in images]
+        table.add_row(name, str(len(longest)), *(_number(summary.psnr, ".2f") for summary in summaries))
     return table
 
 
@@ -136,47 +193,8 @@ def build_notes(report: Report) -> list[str]:
     return [_protocol(report), *map(_conditions, report.models), *_remarks(report)]
 
 
-def write_csv(report: Report, path: Path) -> None:
-    """A row for each image and network; an image that failed has its reason in the last column and no scores.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    metrics = ("psnr", "ssim", "ssim_matlab")
-    with io.StringIO(newline="") as text:
-        writer = csv.writer(text, lineterminator="\n")
-        scored = [*metrics, *(f"blurred_{metric}" for metric in metrics), "gain", "seconds"]
-        writer.writerow(["model", "sequence", "name", "width", "height", *scored, "error"])
-        for model in report.models:
-            for image in model.result.images:
-                values = [*asdict(image.restored).values(), *asdict(image.blurred).values(), image.gain, image.seconds]
-                writer.writerow([model.label, *_pair_cells(image.pair), *values, ""])
-            for failure in model.result.failures:
-                writer.writerow([model.label, *_pair_cells(failure.pair), *[""] * len(scored), failure.reason])
-        _write(path, text.getvalue())
-
-
-def write_json(report: Report, path: Path) -> None:
-    """Everything that decides the numbers, the means, and every image. An infinite PSNR is the text `inf`.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    _write(path, json.dumps(_plain(_document(report)), indent=2, allow_nan=False) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as stream:
-        # Names of files may hold bytes that are no text; they come back as they were.
-        stream.write(text.encode("utf-8", "surrogateescape"))
-
-
-def _summary_cells(summary: Summary) -> list[str]:
-    return [_number(summary.psnr, ".2f"), _number(summary.ssim, ".4f"), _number(summary.ssim_matlab, ".4f")]
-
-
-def _number(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else format(value, form)
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None or math.isnan(value) else format(value, form)
 
 
 def _published(score: Score) -> str:
@@ -196,6 +214,7 @@ def _protocol(report: Report) -> str:
         f"{dataset.coverage} pairs",
         "×".join(map(str, sizes.pop())) if len(sizes) == 1 else "various sizes",
         "rounded to 8 bits before scoring" if report.rounding else "not rounded (--float)",
+        PROTOCOLS[dataset.protocol],
         "means over images",
         f"torch {torch.__version__}",
     ]
@@ -205,10 +224,11 @@ def _protocol(report: Report) -> str:
 def _conditions(model: ModelReport) -> str:
     weights = f"weights {model.weights} sha256 {model.sha256[:12]}" if model.sha256 else "untrained"
     overlap = "" if model.overlap is None else f", overlap {model.overlap}"
+    state = {"kept": "state kept from frame to frame, ", "reset": "state reset with each image, ", "none": ""}
     timed = len(model.result.images) - model.result.warm_up
     return (
         f"{model.label}: network {model.network}, {weights}, device {model.device} ({model.hardware}), "
-        f"{model.threads} threads, precision {model.precision}, tile {model.tile}{overlap}, "
+        f"{model.threads} threads, precision {model.precision}, tile {model.tile}{overlap}, {state[model.state]}"
         f"median time of {timed} images after {model.result.warm_up} to warm up"
     )
 
@@ -219,6 +239,8 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"note: {note}"
     if not dataset.whole and dataset.expected:
         yield f"note: not the whole of {dataset.name}, so not comparable with figures published for it"
+    if dataset.video:
+        yield "note: flicker is the mean change from frame to frame that the sharp video does not have, in grey levels"
     if dataset.left_out:
         yield f"note: left out, as they do not pair: {len(dataset.left_out)}, such as: {dataset.left_out[0]}"
     identical = summarise(report.blurred_scores.values()).identical
@@ -232,91 +254,14 @@ def _remarks(report: Report) -> Iterator[str]:
                 "PSNR inf, kept out of the mean"
             )
         if result.worst is not None:
-            name = "/".join(filter(None, (result.worst.pair.sequence, result.worst.pair.name)))
-            yield f"{model.label}: worst is {name} with {result.worst.gain:+.2f} dB"
+            yield f"{model.label}: worst is {result.worst.pair.label} with {result.worst.gain:+.2f} dB"
         for note in model.notes:
             yield f"note: {model.label}: {note}"
         if result.failures:
             yield f"note: {model.label}: failed and in no mean: {len(result.failures)}"
     if report.published_known:
-        yield "note: published figures are their authors', for all 1,111 test pairs of GOPRO"
-        if any(score.ssim_kind == "cw" for model in report.models for score in gopro_scores(model.published)):
+        yield f"note: published figures are their authors', for all {dataset.expected:,} test pairs of {dataset.name}"
+        if dataset.protocol == "Köhler":
+            yield "note: an SSIM published for Köhler is most often multi-scale: no column here compares with it"
+        if any(score.ssim_kind == "cw" for model in report.models for score in report.published(model)):
             yield "note: an SSIM of the complex wavelet kind compares with no column here"
-
-
-def _pair_cells(pair: Pair) -> list[str | int]:
-    return [pair.sequence, pair.name, *pair.size]
-
-
-def _document(report: Report) -> dict[str, Any]:
-    import torch
-
-    from deblur_cli import __version__
-
-    dataset = report.dataset
-    return {
-        "dataset": {
-            "name": dataset.name,
-            "split": dataset.split,
-            "variant": dataset.variant,
-            "folders": [str(folder) for folder in dataset.folders],
-            "coverage": dataset.coverage,
-            "pairs": len(dataset.pairs),
-            "expected": dataset.expected,
-            "whole": dataset.whole,
-            "left_out": dataset.left_out,
-            "notes": dataset.notes,
-        },
-        "protocol": {
-            "rounded_to_8_bits": report.rounding,
-            "data_range": DATA_RANGE,
-            "psnr": "one MSE over all pixels and channels of an image, mean over images, infinite values left out",
-            "ssim": "11×11 Gaussian, sigma 1.5, per channel, valid region, mean of channels",
-            "ssim_matlab": "11×11×11 Gaussian, sigma 1.5, over height, width and channel, replicated borders",
-            "time": "batch 1, weights resident, synchronised, decoding apart, median after the warm-up",
-        },
-        "versions": {"deblur": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "blurred": asdict(summarise(report.blurred_scores.values())),
-        "models": [_model_document(model) for model in report.models],
-    }
-
-
-def _model_document(model: ModelReport) -> dict[str, Any]:
-    result = model.result
-    facts = {key: value for key, value in vars(model).items() if key not in ("result", "published")}
-    return {
-        **facts,
-        "published": [asdict(score) for score in model.published],
-        "restored": asdict(result.restored),
-        "blurred": asdict(result.blurred),
-        "gain": result.gain,
-        "milliseconds": result.milliseconds,
-        "warm_up_images": result.warm_up,
-        "images": [
-            {
-                "sequence": image.pair.sequence,
-                "name": image.pair.name,
-                "size": image.pair.size,
-                "restored": asdict(image.restored),
-                "blurred": asdict(image.blurred),
-                "gain": image.gain,
-                "seconds": image.seconds,
-            }
-            for image in result.images
-        ],
-        "failures": [
-            {"sequence": failure.pair.sequence, "name": failure.pair.name, "reason": failure.reason}
-            for failure in result.failures
-        ],
-    }
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it: what is not finite becomes text, what was not measured null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

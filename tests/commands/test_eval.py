@@ -12,7 +12,7 @@ from PIL import Image
 
 from models import create_model
 from models.weights import save_weights
-from tests.evaluation.pictures import gopro, noise, write, write_pair
+from tests.evaluation.pictures import gopro, gopro_video, kohler, noise, real_blur, write, write_pair
 
 
 @pytest.fixture
@@ -101,6 +101,95 @@ def test_partial_sets(evaluate, tmp_path: Path) -> None:  # type: ignore[no-unty
     assert "left out, as they do not pair: 1" in partial.stdout
 
 
+def test_frames_of_a_video_are_restored_in_order_with_the_networks_state(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    gopro_video(tmp_path / "data", sequence="GOPR0384_11_00")
+    gopro_video(tmp_path / "data")
+    kept = evaluate(tmp_path / "data", "-m", "test-tiny-recurrent", "--json", tmp_path / "kept.json")
+    anew = evaluate(tmp_path / "data", "-m", "test-tiny-recurrent", "--json", tmp_path / "anew.json", "--no-state")
+    assert kept.code == anew.code == 0
+    assert "state kept from frame to frame" in kept.stdout
+    assert "state reset with each image" in anew.stdout
+    assert "flicker" in kept.stdout
+    assert "PSNR over sequences" in kept.stdout
+    first, second = (json.loads((tmp_path / f"{name}.json").read_text())["models"][0] for name in ("kept", "anew"))
+    # Without a state this network gives its input back; with one it mixes the frames before into it.
+    gains = [image["gain"] for image in first["images"]]
+    assert [gain == 0 for gain in gains] == [True, False, False, True, False, False]
+    assert [image["gain"] for image in second["images"]] == [0] * 6
+    assert [image["flicker"] is None for image in first["images"]] == [True, False, False] * 2
+
+
+def test_only_the_sequences_that_are_asked_for(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    gopro(tmp_path, count=2, sequence="GOPR0384_11_00")
+    gopro(tmp_path, count=1)
+    result = evaluate(tmp_path, "--sequence", "GOPR0384_11_00")
+    assert result.code == 0
+    assert "2/1111 pairs" in result.stdout
+    assert "GOPR0410_11_00" not in result.stdout + result.stderr
+
+
+def test_published_protocols_are_taken_and_named(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    real_blur(tmp_path / "real", {"scene050": 2})
+    kohler(tmp_path / "kohler", {(1, 1): 3, (2, 1): 2})
+    for folder, name in (("real", "RealBlur-J test, 2/980 pairs"), ("kohler", "Köhler, 2/48 pairs")):
+        result = evaluate(tmp_path / folder)
+        assert result.code == 0, result.stderr
+        assert name in result.stdout
+        assert f"{'RealBlur' if folder == 'real' else 'Köhler'}'s protocol" in result.stdout
+        assert "flicker" not in result.stdout
+    assert "inf" in result.stdout  # one blurred picture is the sharp frame of its trajectory
+
+
+def test_a_run_that_was_interrupted_goes_on_where_it_was(evaluate, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from deblur_cli.restoration.restorer import Restorer
+
+    for number in range(4):
+        write_pair(tmp_path / f"a/{number}.png", tmp_path / f"b/{number}.png", seed=number)
+    folders = "--blurred", tmp_path / "a", "--sharp", tmp_path / "b"
+    evaluate(*folders, "--csv", tmp_path / "whole.csv")
+    restored = []
+    restore = Restorer.restore_tensor
+
+    def interrupted(self, blurred):  # type: ignore[no-untyped-def]
+        if len(restored) == 2:
+            raise KeyboardInterrupt
+        restored.append(blurred)
+        return restore(self, blurred)
+
+    journal = tmp_path / "journal"
+    with monkeypatch.context() as patch:
+        patch.setattr(Restorer, "restore_tensor", interrupted)
+        assert evaluate(*folders, "--journal", journal).code == 130
+    assert len(journal.read_text().splitlines()) == 3
+    resumed = evaluate(*folders, "--journal", journal, "--csv", tmp_path / "resumed.csv")
+    assert resumed.code == 0
+    assert resumed.stderr.splitlines()[0] == "test-tiny: 2 of 4 images are in the journal already"
+    assert [line[:5] for line in resumed.stderr.splitlines()[1:]] == ["[1/2]", "[2/2]"]
+    assert (tmp_path / "resumed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    # Pictures that were never saved are restored again, and other conditions are other scores.
+    saved = evaluate(*folders, "--journal", journal, "--save", tmp_path / "saved")
+    assert "already" not in saved.stderr
+    assert len(list((tmp_path / "saved").rglob("*.png"))) == 4
+    other = evaluate(*folders, "--journal", journal, "--float")
+    assert other.code == 2
+    assert "run under other conditions (--float)" in other.stderr
+
+
+def test_a_video_that_was_left_in_the_middle_begins_anew(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    gopro_video(tmp_path / "data", sequence="GOPR0384_11_00")
+    gopro_video(tmp_path / "data")
+    command = tmp_path / "data", "-m", "test-tiny-recurrent", "--csv", tmp_path / "scores.csv"
+    evaluate(*command)
+    expected = (tmp_path / "scores.csv").read_bytes()
+    journal = tmp_path / "journal"
+    evaluate(*command, "--journal", journal)
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:6]))  # the first sequence, and two frames of the second
+    resumed = evaluate(*command, "--journal", journal)
+    assert "3 of 6 images are in the journal already" in resumed.stderr
+    assert (tmp_path / "scores.csv").read_bytes() == expected
+
+
 @pytest.mark.parametrize(
     "arguments, problem",
     [
@@ -114,6 +203,15 @@ def test_partial_sets(evaluate, tmp_path: Path) -> None:  # type: ignore[no-unty
         (["data", "--split", "train"], "has no folder 'train', only 'test'"),
         (["data", "--limit", "1", "--require-complete"], "contradict"),
         (["data", "--limit", "0"], "--limit"),
+        (
+            ["data", "--sequence", "GOPR0410_11_00", "--require-complete"],
+            "--sequence and --require-complete",
+        ),
+        (["data", "--sequence", "street"], "no sequence 'street'; its sequences: GOPR0410_11_00"),
+        (["data", "--split", "val"], "has no folder 'val', only 'test'"),
+        (["data", "--journal", "data"], "is a folder"),
+        (["data", "--journal", "missing/journal"], "make 'missing' first"),
+        (["data", "--journal", "notes"], "'notes' is no journal of deblur eval"),
         (["data", "--require-complete"], "GOPRO test is not complete: 3/1111 pairs"),
         (["data", "--csv", "data"], "is a folder"),
         (["data", "--json", "missing/scores.json"], "make 'missing' first"),
@@ -127,6 +225,7 @@ def test_partial_sets(evaluate, tmp_path: Path) -> None:  # type: ignore[no-unty
 def test_wrong_usage_is_one_line(evaluate, tmp_path, monkeypatch, arguments: list[str], problem: str) -> None:  # type: ignore[no-untyped-def]
     gopro(tmp_path / "data")
     (tmp_path / "file").write_text("")
+    (tmp_path / "notes").write_text("mine\n")
     monkeypatch.chdir(tmp_path)
     result = evaluate(*arguments)
     assert result.code == 2

@@ -34,3 +34,35 @@ def gopro(folder: Path, count: int = 3, sequence: str = "GOPR0410_11_00", split:
         write_pair(base / "blur" / name, base / "sharp" / name, seed=number)
         write_pair(base / "blur_gamma" / name, base / "sharp" / name, seed=number)
     return folder
+
+
+def real_blur(folder: Path, scenes: dict[str, int], letter: str = "J", split: str = "test") -> Path:
+    """RealBlur as it unpacks: folders of scenes, and beside them the list of a split."""
+    lines = []
+    for scene, count in scenes.items():
+        for number in range(1, count + 1):
+            parts = [f"RealBlur-{letter}_ECC/{scene}/{side}/{side}_{number}.png" for side in ("gt", "blur")]
+            write_pair(folder / parts[1], folder / parts[0], seed=number)
+            lines.append(" ".join([*parts, "camera"]))
+    (folder / f"RealBlur_{letter}_{split}_list.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def kohler(folder: Path, pictures: dict[tuple[int, int], int]) -> Path:
+    """Köhler with so many sharp frames for each scene and trajectory."""
+    for (scene, trajectory), count in pictures.items():
+        write(folder / f"BlurryImages/Blurry{scene}_{trajectory}.png", noise(scene))
+        for number in range(1, count + 1):
+            name = f"GroundTruth{scene}_{trajectory}_{number}.png"
+            write(folder / f"Image{scene}/Kernel{trajectory}" / name, noise(number))
+    return folder
+
+
+def gopro_video(folder: Path, count: int = 3, sequence: str = "GOPR0410_11_00") -> Path:
+    """`count` frames of one scene in GOPRO's layout, each a little brighter than the one before; returns `folder`."""
+    base, scene = folder / "test" / sequence, noise(0) // 2 + 40
+    for number in range(count):
+        name = f"{number:06}.png"
+        write(base / "sharp" / name, scene + np.uint8(4 * number))
+        write(base / "blur" / name, np.where(scene < 100, scene + 8, scene - 8).astype(np.uint8) + np.uint8(5 * number))
+    return folder

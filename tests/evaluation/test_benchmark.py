@@ -22,7 +22,8 @@ from deblur_cli.evaluation import benchmark as module
 from deblur_cli.evaluation.benchmark import BenchmarkResult, Failure, ImageResult, benchmark, summarise
 from deblur_cli.evaluation.datasets import Dataset, Pair, find_pairs, pair_folders
 from deblur_cli.evaluation.metrics import Scores, score
-from deblur_cli.evaluation.report import ModelReport, Report, build_notes, build_table, describe, write_csv, write_json
+from deblur_cli.evaluation.report import ModelReport, Report, build_notes, build_table, describe
+from deblur_cli.evaluation.report_files import write_csv, write_json
 from models.registry import Score
 from models.weights import load_model
 from tests.evaluation.pictures import gopro, noise, write, write_pair

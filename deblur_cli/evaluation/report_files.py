@@ -1,0 +1,160 @@
+"""What a benchmark found, as files: CSV with a row an image, and JSON with all that decides the numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deblur_cli.evaluation.benchmark import DATA_RANGE, mean_flicker, means_of_sequences, summarise
+from deblur_cli.evaluation.report import PROTOCOLS, ModelReport, Report
+from deblur_cli.media.files import replacing
+
+if TYPE_CHECKING:
+    from deblur_cli.evaluation.datasets import Pair
+
+
+def write_csv(report: Report, path: Path) -> None:
+    """A row for each image and network; an image that failed has its reason in the last column and no scores.
+
+    There are no times in it, so that the same scores always make the same file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    metrics = ("psnr", "ssim", "ssim_matlab")
+    with io.StringIO(newline="") as text:
+        writer = csv.writer(text, lineterminator="\n")
+        scored = [*metrics, *(f"blurred_{metric}" for metric in metrics), "gain", "flicker", "blurred_flicker"]
+        writer.writerow(["model", "sequence", "name", "width", "height", *scored, "error"])
+        for model in report.models:
+            for image in model.result.images:
+                values = [*asdict(image.restored).values(), *asdict(image.blurred).values(), image.gain]
+                flickers = [image.flicker, image.blurred_flicker]
+                writer.writerow([model.label, *_pair_cells(image.pair), *values, *flickers, ""])
+            for failure in model.result.failures:
+                writer.writerow([model.label, *_pair_cells(failure.pair), *[""] * len(scored), failure.reason])
+        _write(path, text.getvalue())
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Everything that decides the numbers, the means, and every image. An infinite PSNR is the text `inf`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    _write(path, json.dumps(_plain(_document(report)), indent=2, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as stream:
+        # Names of files may hold bytes that are no text; they come back as they were.
+        stream.write(text.encode("utf-8", "surrogateescape"))
+
+
+def _pair_cells(pair: Pair) -> list[str | int]:
+    return [pair.sequence, pair.name, *pair.size]
+
+
+def _document(report: Report) -> dict[str, Any]:
+    import torch
+
+    from deblur_cli import __version__
+
+    dataset = report.dataset
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dataset": {
+            "name": dataset.name,
+            "split": dataset.split,
+            "variant": dataset.variant,
+            "folders": [str(folder) for folder in dataset.folders],
+            "coverage": dataset.coverage,
+            "pairs": len(dataset.pairs),
+            "expected": dataset.expected,
+            "whole": dataset.whole,
+            "missing": dataset.missing,
+            "video": dataset.video,
+            "left_out": dataset.left_out,
+            "notes": dataset.notes,
+        },
+        "protocol": {
+            "rounded_to_8_bits": report.rounding,
+            "data_range": DATA_RANGE,
+            "name": dataset.protocol,
+            "description": PROTOCOLS[dataset.protocol],
+            "psnr": "one MSE over all pixels and channels of an image, mean over images, infinite values left out",
+            "ssim": "11×11 Gaussian, sigma 1.5, per channel, valid region, mean of channels",
+            "ssim_matlab": "11×11×11 Gaussian, sigma 1.5, over height, width and channel, replicated borders",
+            "flicker": "mean |(restored_t - restored_t-1) - (sharp_t - sharp_t-1)|, grey levels of 8 bits, of videos",
+            "time": "batch 1, weights resident, synchronised, decoding apart, median after the warm-up",
+        },
+        "versions": {"deblur": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "blurred": asdict(summarise(report.blurred_scores.values())),
+        "blurred_over_sequences": asdict(means_of_sequences(report.blurred_scores)),
+        "blurred_flicker": report.blurred_flicker,
+        "models": [_model_document(model) for model in report.models],
+    }
+
+
+def _model_document(model: ModelReport) -> dict[str, Any]:
+    result = model.result
+    facts = {key: value for key, value in vars(model).items() if key not in ("result", "published")}
+    return {
+        **facts,
+        "published": [asdict(score) for score in model.published],
+        "restored": asdict(result.restored),
+        "blurred": asdict(result.blurred),
+        "over_sequences": asdict(result.over_sequences),
+        "flicker": result.flicker,
+        "gain": result.gain,
+        "milliseconds": result.milliseconds,
+        "warm_up_images": result.warm_up,
+        "sequences": [
+            {
+                "sequence": name,
+                "images": len(images),
+                "restored": asdict(summarise(image.restored for image in images)),
+                "blurred": asdict(summarise(image.blurred for image in images)),
+                "flicker": mean_flicker(image.flicker for image in images),
+                "blurred_flicker": mean_flicker(image.blurred_flicker for image in images),
+            }
+            for name, images in result.sequences.items()
+        ],
+        "images": [
+            {
+                "sequence": image.pair.sequence,
+                "name": image.pair.name,
+                "size": image.pair.size,
+                "restored": asdict(image.restored),
+                "blurred": asdict(image.blurred),
+                "gain": image.gain,
+                "flicker": image.flicker,
+                "blurred_flicker": image.blurred_flicker,
+                "seconds": image.seconds,
+            }
+            for image in result.images
+        ],
+        "failures": [
+            {"sequence": failure.pair.sequence, "name": failure.pair.name, "reason": failure.reason}
+            for failure in result.failures
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON can hold it: what is not finite becomes text, what was not measured null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

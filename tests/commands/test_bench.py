@@ -1,0 +1,78 @@
+"""`deblur bench` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deblur_cli.evaluation import speed as module
+from deblur_cli.evaluation.speed import Speed, Timing
+
+Run = Callable[[list[str]], Any]
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, engine: Timing | None) -> list[tuple[str, int, int]]:
+    """Times nothing; returns what was asked for."""
+    asked = []
+
+    def compare(name: str, width: int, height: int, **options: object) -> Speed:
+        asked.append((name, width, height))
+        timing = Timing("fp32", (0.02,), 10**8, 10**7, 1e9)
+        return Speed(name, name, None, width, height, 10**6, "cpu", "x", 1, "auto", timing, engine)
+
+    monkeypatch.setattr(module, "compare", compare)
+    return asked
+
+
+def test_both_paths_are_timed_in_processes_of_their_own(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "speed.json"
+    arguments = ["bench", "-m", "test-tiny", "--size", "24x16", "--device", "cpu", "--precision", "fp32"]
+    result = run([*arguments, "--runs", "2", "--json", str(file)])
+    assert result.code == 0, result.stderr
+    assert "plain eager" in result.stdout and "24×16" in result.stdout
+    assert "note: test-tiny: no weights are shipped, timed with random ones" in result.stdout
+    assert result.stderr == "timing test-tiny at 24×16\n"
+    (found,) = json.loads(file.read_text(encoding="utf-8"))["speeds"]
+    assert len(found["eager"]["seconds"]) == len(found["engine"]["seconds"]) == 2
+
+
+def test_each_network_is_timed_at_each_size(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = stand_in(monkeypatch, Timing("fp32", (0.01,), None, None, 1e9))
+    sizes = ["--size", "32x16", "--size", "64X48", "--size", "32x16"]
+    result = run(["bench", "-m", "lite", "-m", "test-tiny", *sizes])
+    assert result.code == 0
+    assert asked == [(name, *size) for name in ("lite", "test-tiny") for size in ((32, 16), (64, 48))]
+
+
+def test_a_frame_that_does_not_fit_is_a_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, None)
+    result = run(["bench", "-m", "test-tiny"])
+    assert result.code == 1
+    assert "out of memory" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, problem",
+    [
+        (["--size", "1280"], "'1280' is no size; write it like 1280x720"),
+        (["--size", "0x720"], "is no size"),
+        (["--size", "-5x5"], "is no size"),
+        (["--runs", "0"], "--runs"),
+        (["-m", "nafnte"], "did you mean nafnet?"),
+        (["-m", "test-tiny", "--device", "tpu"], "unknown device 'tpu'"),
+        (["-m", "test-tiny", "--device", "cpu", "--precision", "fp16"], "does not compute in fp16"),
+        (["-m", "test-tiny", "--json", "nowhere/speed.json"], "its folder is not there"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], problem: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(["bench", *arguments])
+    assert result.code == 2
+    assert result.stdout == ""
+    assert problem in result.stderr.splitlines()[-1]
