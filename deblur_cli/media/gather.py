@@ -1,4 +1,4 @@
-"""The one step of planning that looks at the file system: inputs as the user wrote them → the photos they stand for.
+"""The one step of planning that looks at the file system: inputs as the user wrote them → the files they stand for.
 
 What is found is put into an order that does not depend on the order in which the file system lists it.
 """
@@ -17,23 +17,15 @@ from pathlib import Path, PurePath
 
 from deblur_cli.errors import UsageError
 from deblur_cli.media.files import is_temporary
-from deblur_cli.media.formats import SUFFIXES
+from deblur_cli.media.frame_folders import is_frame_folder
+from deblur_cli.media.materials import PHOTOS, VIDEOS, Material
 
 HIDDEN = "hidden"
 TEMPORARY = "unfinished output of an earlier run"
-NOT_A_PHOTO = "not a photo"
+NOT_A_PHOTO = PHOTOS.not_one
 LINKED_FOLDER = "linked folder, not followed"
 GIVEN_TWICE = "given more than once"
 OUTPUT_FOLDER = "the output folder"
-
-# fmt: off
-UNREADABLE_PICTURES = frozenset((
-    ".3fr", ".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".fits", ".hdr", ".ico", ".icns",
-    ".iiq", ".j2k", ".jp2", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pcx", ".pef", ".psb",
-    ".psd", ".raf", ".raw", ".rw2", ".sgi", ".srw", ".svg", ".tga", ".wmf", ".x3f", ".xcf",
-))
-# fmt: on
-"""Suffixes of pictures that cannot be read: one found in a folder is refused by name, not passed over silently."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +53,11 @@ class Gathered:
     files: tuple[Found, ...]
     ignored: Mapping[str, int] = field(default_factory=dict)
     empty: tuple[Path, ...] = ()
-    """Input folders without any photo."""
+    """Input folders in which nothing was found."""
     folders: tuple[Path, ...] = ()
-    """The input folders themselves, as given."""
+    """The input folders themselves, as given, but those that are one input each (numbered pictures of a video)."""
+    material: Material = PHOTOS
+    """What was looked for."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +109,31 @@ def gather_photos(inputs: Sequence[str], *, output: Path | None = None) -> Gathe
     Raises:
         UsageError: an input does not exist, a pattern matches nothing, a folder cannot be opened.
     """
-    search = _Search(output=None if output is None else Path(os.path.realpath(output)))
+    return _gather(inputs, output, PHOTOS)
+
+
+def gather_videos(inputs: Sequence[str], *, output: Path | None = None) -> Gathered:
+    """Find the videos that `inputs` stand for, as `gather_photos` does; a folder of numbered pictures is one, too.
+
+    Raises:
+        UsageError: as `gather_photos`.
+    """
+    return _gather(inputs, output, VIDEOS)
+
+
+def _gather(inputs: Sequence[str], output: Path | None, material: Material) -> Gathered:
+    search = _Search(None if output is None else Path(os.path.realpath(output)), material)
     expanded = [match for text in inputs for match in _expand(text)]
-    folders = [path for path, _, _ in expanded if path.is_dir()]
+    sequences = {path for path, _, _ in expanded if material.sequences and is_frame_folder(path)}
+    folders = [path for path, _, _ in expanded if path.is_dir() and path not in sequences]
     for path, relative, named in expanded:
-        if path.is_dir():
+        if path in sequences:
+            search.take_file(path, relative, named=True, is_whole=True)
+        elif path.is_dir():
             search.take_folder(path, keep_name=len(folders) > 1)
-        elif named or search.looks_like_photo(path):
-            search.take_file(path, relative, named=named, refusal="" if named else _refusal(path))
-    return Gathered(tuple(search.files), dict(search.ignored), tuple(search.empty), tuple(folders))
+        elif named or search.looks_right(path):
+            search.take_file(path, relative, named=named, refusal="" if named else search.refusal(path))
+    return Gathered(tuple(search.files), dict(search.ignored), tuple(search.empty), tuple(folders), material)
 
 
 def _expand(text: str) -> list[tuple[Path, PurePath, bool]]:
@@ -145,8 +155,9 @@ def _expand(text: str) -> list[tuple[Path, PurePath, bool]]:
 
 
 class _Search:
-    def __init__(self, output: Path | None) -> None:
+    def __init__(self, output: Path | None, material: Material) -> None:
         self.output = output
+        self.material = material
         self.files: list[Found] = []
         self.ignored: Counter[str] = Counter()
         self.empty: list[Path] = []
@@ -162,7 +173,10 @@ class _Search:
         if len(self.files) + self.ignored[GIVEN_TWICE] == before:
             self.empty.append(root)
 
-    def take_file(self, path: Path, relative: PurePath, *, named: bool = False, refusal: str = "") -> None:
+    def take_file(
+        self, path: Path, relative: PurePath, *, named: bool = False, refusal: str = "", is_whole: bool = False
+    ) -> None:
+        """Take a file, or (`is_whole`) a folder that stands for one."""
         if is_temporary(path):
             self.ignored[TEMPORARY] += 1
             return
@@ -172,28 +186,32 @@ class _Search:
             return
         self._seen.add(real)
         entry = Disk().entry(path)
-        if not refusal and not path.is_file():
-            refusal = (
-                "is a link that leads nowhere" if path.is_symlink() else "is no regular file; use - to read a stream"
-            )
+        if not refusal and not is_whole and not path.is_file():
+            stream = "; use - to read a stream" if self.material is PHOTOS else ""
+            refusal = "is a link that leads nowhere" if path.is_symlink() else f"is no regular file{stream}"
         identity = entry.identity if entry else None
         self.files.append(Found(path, relative, real, identity, named, refusal))
 
-    def looks_like_photo(self, path: Path) -> bool:
+    def looks_right(self, path: Path) -> bool:
         """Whether a file that nobody named is taken; the others are counted."""
         suffix = path.suffix.lower()
         if is_temporary(path):
             self.ignored[TEMPORARY] += 1
         elif path.name.startswith("."):
             self.ignored[HIDDEN] += 1
-        elif suffix not in SUFFIXES and suffix not in UNREADABLE_PICTURES:
-            self.ignored[NOT_A_PHOTO] += 1
+        elif suffix not in self.material.formats and suffix not in self.material.unreadable:
+            self.ignored[self.material.not_one] += 1
         else:
             return True
         return False
 
+    def refusal(self, path: PurePath) -> str:
+        """Why a file that nobody named is refused; empty: it is not."""
+        suffix = path.suffix.lower()
+        return "" if suffix in self.material.formats else f"{suffix[1:].upper()} is not a format that can be read"
+
     def _walk(self, root: Path, real_root: Path) -> Iterator[tuple[PurePath, str]]:
-        """The photos below `root`, relative to it, each with the reason why it is refused or nothing."""
+        """The files below `root`, relative to it, each with the reason why it is refused or nothing."""
         waiting = [PurePath()]
         while waiting:
             relative = waiting.pop()
@@ -209,8 +227,8 @@ class _Search:
             for entry in entries:
                 below = relative / entry.name
                 if not _is_folder(entry):
-                    if self.looks_like_photo(Path(entry.path)):
-                        yield below, _refusal(below)
+                    if self.looks_right(Path(entry.path)):
+                        yield below, self.refusal(below)
                 elif entry.name.startswith("."):
                     self.ignored[HIDDEN] += 1
                 elif entry.is_symlink():
@@ -219,11 +237,6 @@ class _Search:
                     self.ignored[OUTPUT_FOLDER] += 1
                 else:
                     waiting.append(below)
-
-
-def _refusal(path: PurePath) -> str:
-    suffix = path.suffix.lower()
-    return "" if suffix in SUFFIXES else f"{suffix[1:].upper()} is not a format that can be read"
 
 
 def _entry(status: os.stat_result) -> Entry:

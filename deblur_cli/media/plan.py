@@ -1,11 +1,11 @@
-"""What will be done, before anything is: photos that were found → source, target and action for each.
+"""What will be done, before anything is: files that were found → source, target and action for each.
 
 Planning only asks `Disk` what lies where; it opens, makes and changes nothing, and the same question gets the same
 answer. The rules by which targets are named:
 
 1. Beside its source a target is called `NAME_deblurred.SUFFIX` (`NAME_compared.SUFFIX` for comparisons, or what
    `suffix` says); below an output folder it keeps its name, and the folders between it and the input folder.
-2. A source that is in a format that can be read but not written (GIF) becomes a PNG.
+2. A source that is in a format that can be read but not written (GIF) becomes a PNG; a video, an MKV.
 3. Where several sources would get one name, the one that keeps its own extension has it, or else the first; every other
    keeps its whole name and gets the new extension behind it (`a.png` → `a.png`, `a.jpg` → `a.jpg.png`). Names that
    differ in capitals only count as one, because the output may lie on a file system to which they are one.
@@ -25,11 +25,19 @@ from pathlib import Path
 from typing import Literal
 
 from deblur_cli.errors import UsageError
-from deblur_cli.media.formats import SUFFIXES, WRITABLE
-from deblur_cli.media.gather import UNREADABLE_PICTURES, Disk, Entry, Found, Gathered
+from deblur_cli.media.frame_folders import is_replaceable
+from deblur_cli.media.gather import Disk, Entry, Found, Gathered
+from deblur_cli.media.materials import VIDEOS, video_extension
+from deblur_cli.media.naming import (
+    COMPARED_SUFFIX,
+    RESTORED_SUFFIX,
+    Convert,
+    Naming,
+    output_format,
+    parse_format,
+    photo_extension,
+)
 
-RESTORED_SUFFIX = "_deblurred"
-COMPARED_SUFFIX = "_compared"
 OWN_OUTPUT = "output of an earlier run"
 EXISTS = "the output exists"
 
@@ -57,67 +65,11 @@ class Plan:
     items: tuple[Item, ...]
     ignored: Mapping[str, int] = field(default_factory=dict)
     empty: tuple[Path, ...] = ()
-    """Input folders without any photo."""
+    """Input folders in which nothing was found."""
 
     def having(self, action: Action) -> list[Item]:
         """The items with this action."""
         return [item for item in self.items if item.action == action]
-
-
-@dataclass(frozen=True)
-class Naming:
-    """How targets are called: where they lie, what is put behind their names, and which format they get."""
-
-    folder: Path | None
-    """The output folder; None: beside each source."""
-    suffix: str
-    format: str | None
-    extension: str | None
-    """The extension that goes with `format`."""
-
-    def target(self, source: Found, *, whole_name: bool = False) -> tuple[Path, str | None]:
-        """The target of `source`, and the format to write; `whole_name`: with the source's extension in the name."""
-        extension, written = source.path.suffix, self.format
-        known = SUFFIXES.get(extension.lower())
-        if written is None and known is not None and known not in WRITABLE:
-            extension, written = ".png", "PNG"
-        elif self.extension is not None and known != written:
-            extension = self.extension
-        stem = source.path.name if whole_name else source.path.stem
-        parent = source.path.parent if self.folder is None else self.folder / source.relative.parent
-        return parent / f"{stem}{self.suffix}{extension}", written
-
-
-def parse_format(text: str) -> tuple[str, str]:
-    """The name of a writable format and its extension, from what a user calls it (`jpg`, `.tif`, `PNG`).
-
-    Raises:
-        UsageError: there is no such format, or it cannot be written.
-    """
-    extension = "." + text.lower().lstrip(".")
-    name = SUFFIXES.get(extension)
-    if name not in WRITABLE:
-        known = ", ".join(sorted(name.lower() for name in WRITABLE))
-        raise UsageError(f"no photo can be written as '{text}'; the formats are {known}")
-    return name, extension
-
-
-def output_format(target: Path | None, format_name: str | None) -> str | None:
-    """The format to write to the file `target` (None: a stream) where `--format` is `format_name`.
-
-    The suffix of `target` says it otherwise; None: it says nothing, and the format is the source's own.
-
-    Raises:
-        UsageError: that format cannot be written, or the two contradict each other.
-    """
-    forced = parse_format(format_name)[0] if format_name else None
-    suffix = "" if target is None else target.suffix.lower()
-    named = SUFFIXES.get(suffix)
-    if suffix in UNREADABLE_PICTURES or (named and named not in WRITABLE):
-        parse_format(suffix)
-    if forced and named and named != forced:
-        raise UsageError(f"--format says {forced}, but --output '{target}' is {named}")
-    return forced or named
 
 
 def plan_photos(
@@ -146,15 +98,98 @@ def plan_photos(
     """
     disk = disk or Disk()
     forced = parse_format(format_name) if format_name else (None, None)
+    convert = photo_extension(forced)
+    if output is not None and _is_file(output, gathered, disk):
+        return _single(gathered, output, suffix, output_format(Path(output), format_name), overwrite, disk)
+    return _several(gathered, output, suffix, convert, overwrite, compare, disk)
+
+
+def plan_videos(
+    gathered: Gathered,
+    *,
+    output: str | None = None,
+    suffix: str | None = None,
+    codec: str = "auto",
+    frames: Path | None = None,
+    overwrite: bool = False,
+    compare: bool = False,
+    disk: Disk | None = None,
+) -> Plan:
+    """Give every video that was found a target and an action, by the rules at the head of this module.
+
+    Args:
+        output, suffix, overwrite, compare, disk: as for `plan_photos`.
+        codec: `auto` or what is asked for: a source whose container does not hold it gets another.
+        frames: the folder that the frames of the one video are written to as pictures, in place of a video.
+
+    Raises:
+        UsageError: the options contradict one another or the inputs.
+    """
+    disk = disk or Disk()
+    if frames is not None:
+        if output is not None or suffix is not None:
+            raise UsageError("--frames names the folder of the pictures; --output and --suffix have nothing to do")
+        if len(gathered.files) != 1:
+            raise UsageError(f"--frames takes one video, and there are {len(gathered.files)}")
+        return Plan((_frames_item(gathered.files[0], frames, overwrite, disk),), gathered.ignored)
+    if output is not None and _is_file(output, gathered, disk):
+        extension = Path(output).suffix
+        if video_extension(extension, codec) != extension:
+            fitting = ", ".join(each for each in VIDEOS.formats if video_extension(each, codec) == each)
+            of_codec = "" if codec == "auto" else f" with {codec} in it"
+            raise UsageError(f"no video{of_codec} can be written as '{extension}'; take one of {fitting}")
+        return _single(gathered, output, suffix, None, overwrite, disk)
+
+    def convert(extension: str) -> tuple[str, str | None]:
+        return video_extension(extension, codec), None
+
+    return _several(gathered, output, suffix, convert, overwrite, compare, disk)
+
+
+def _frames_item(source: Found, folder: Path, overwrite: bool, disk: Disk) -> Item:
+    """What to do with the video `source` whose frames are to become pictures in `folder`."""
+    entry, real = disk.entry(folder), disk.resolve(folder)
+    if source.refusal:
+        return Item(source.path, None, "refuse", source.refusal)
+    if real == source.real or source.real in real.parents:
+        return Item(source.path, folder, "refuse", f"the folder '{folder}' is the input, or lies in it")
+    if entry and not entry.is_folder:
+        return Item(source.path, folder, "refuse", f"'{folder}' is a file, not a folder for pictures")
+    if entry and any(folder.iterdir()):
+        if not overwrite:
+            return Item(source.path, folder, "skip", EXISTS)
+        if not is_replaceable(folder):
+            reason = f"the folder '{folder}' holds more than the frames of an earlier run"
+            return Item(source.path, folder, "refuse", reason)
+    if not disk.is_writable(folder.parent):
+        return Item(source.path, folder, "refuse", f"the folder '{folder.parent}' cannot be written")
+    return Item(source.path, folder, "restore")
+
+
+def _single(
+    gathered: Gathered, output: str, suffix: str | None, written: str | None, overwrite: bool, disk: Disk
+) -> Plan:
+    """The plan for one source and the file `output`."""
+    if suffix:
+        raise UsageError(f"--suffix has nothing to do where --output names a file ('{output}')")
+    target, source = Path(output), gathered.files[0]
+    single = _Assignment([source], [], Naming(target.parent, "", lambda own: (own, None)), overwrite, disk)
+    return Plan((single.item(source, target, written),), gathered.ignored)
+
+
+def _several(
+    gathered: Gathered,
+    output: str | None,
+    suffix: str | None,
+    convert: Convert,
+    overwrite: bool,
+    compare: bool,
+    disk: Disk,
+) -> Plan:
+    """The plan for outputs beside their sources or below the folder `output`."""
     if suffix is not None and ("/" in suffix or "\\" in suffix or "\0" in suffix):
         raise UsageError(f"the suffix '{suffix}' holds a slash; use --output to name a folder")
-    if output is not None and _is_file(output, gathered, disk):
-        if suffix:
-            raise UsageError(f"--suffix has nothing to do where --output names a file ('{output}')")
-        target, source = Path(output), gathered.files[0]
-        single = _Assignment([source], [], Naming(target.parent, "", *forced), overwrite, disk)
-        return Plan((single.item(source, target, output_format(target, format_name)),), gathered.ignored)
-    naming = _naming(output, suffix, forced, compare)
+    naming = _naming(output, suffix, convert, compare)
     shared = _shares_folder(gathered, naming, disk)
     if shared and not any(character.isalpha() for character in naming.suffix):
         raise UsageError(
@@ -170,10 +205,10 @@ def plan_photos(
     return Plan(tuple(items), dict(ignored), gathered.empty)
 
 
-def _naming(output: str | None, suffix: str | None, forced: tuple[str | None, str | None], compare: bool) -> Naming:
+def _naming(output: str | None, suffix: str | None, convert: Convert, compare: bool) -> Naming:
     if suffix is None:
         suffix = "" if output is not None else COMPARED_SUFFIX if compare else RESTORED_SUFFIX
-    return Naming(None if output is None else Path(output), suffix, *forced)
+    return Naming(None if output is None else Path(output), suffix, convert)
 
 
 def _is_file(output: str, gathered: Gathered, disk: Disk) -> bool:
@@ -188,11 +223,14 @@ def _is_file(output: str, gathered: Gathered, disk: Disk) -> bool:
             if not above.is_folder:
                 raise UsageError(f"'{output}' cannot be made, because '{ancestor}' is a file")
             break
-    suffix = path.suffix.lower()
-    if not entry and (output.endswith(("/", "\\")) or (suffix not in SUFFIXES and suffix not in UNREADABLE_PICTURES)):
+    material = gathered.material
+    known = path.suffix.lower() in material.formats or path.suffix.lower() in material.unreadable
+    if not entry and (output.endswith(("/", "\\")) or not known):
         return False
     if len(gathered.files) != 1 or gathered.folders:
-        raise UsageError(f"'{output}' names a file, but the input is not a single photo; give a folder as --output")
+        raise UsageError(
+            f"'{output}' names a file, but the input is not a single {material.noun}; give a folder as --output"
+        )
     return True
 
 

@@ -202,7 +202,7 @@ def test_no_network_is_loaded_where_there_is_nothing_to_do(folder: Path, monkeyp
 
     for number in range(14):
         (folder / f"{number}_deblurred.png").write_bytes(b"x")
-    monkeypatch.setattr(image_command, "_restorer", refuse)
+    monkeypatch.setattr(image_command, "load_restorer", refuse)
     assert deblur(folder) == 0
 
 

@@ -1,0 +1,223 @@
+"""The frames of a video as a folder of numbered pictures, in and out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from deblur_cli.errors import PhotoError, UsageError, VideoError
+from deblur_cli.media.formats import SUFFIXES
+from deblur_cli.media.pixel_formats import planar
+from deblur_cli.media.video import Colour, Frame, PixelFormat, VideoFormat
+
+TIMESTAMPS = "timestamps.txt"
+"""The file beside the pictures that says when each is shown: mkvmerge's timestamp format 2, a line a frame."""
+_HEADER = "# timestamp format v2"
+_DEFAULT_RATE = Fraction(25)
+_TICK = Fraction(1, 1_000_000)
+_NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)", re.DOTALL)
+
+
+def numbered_pictures(folder: Path) -> list[Path]:
+    """The pictures of `folder` in the order of their numbers; empty where it is no folder of numbered pictures.
+
+    They are called alike but for their last number, there are at least two of them, and no other pictures.
+    """
+    pictures = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    found = [(match, path) for path in pictures if (match := _NUMBERED.fullmatch(path.name.removesuffix(path.suffix)))]
+    names = {(match["before"], match["after"], path.suffix) for match, path in found}
+    if len(pictures) < 2 or len(found) < len(pictures) or len(names) > 1:
+        return []
+    return [path for _, path in sorted(found, key=lambda pair: int(pair[0]["number"]))]
+
+
+def is_frame_folder(path: Path) -> bool:
+    """Whether `path` is a folder whose pictures are the frames of a video."""
+    try:
+        return path.is_dir() and bool(numbered_pictures(path))
+    except OSError:
+        return False
+
+
+def is_replaceable(folder: Path) -> bool:
+    """Whether `folder` holds nothing but what `FrameFolderWriter` may have written."""
+    return all(re.fullmatch(r"\d{6,}\.png", path.name) or path.name == TIMESTAMPS for path in folder.iterdir())
+
+
+class FrameFolderReader:
+    """The frames of a folder of numbered pictures, in the order of their numbers; iterating again reads them again.
+
+    A picture that cannot be read is replaced by the one before, and counted. Frames are RGB or grey, of 8 or 16 bits,
+    with alpha where the first has it. Attributes are those of `VideoReader`; `info` is None.
+
+    Args:
+        path: the folder.
+        rate: frames a second; by default its file `timestamps.txt` says when each is shown, or else it is 25.
+        start: seconds after the first frame; frames shown earlier are left out.
+        end: seconds after the first frame; frames shown then or later are left out.
+
+    Raises:
+        VideoError: no such folder, or its first picture or its `timestamps.txt` cannot be read.
+        UsageError: `start` is negative, or not before `end`.
+    """
+
+    info = None
+
+    def __init__(
+        self, path: Path, *, rate: Fraction | None = None, start: float | None = None, end: float | None = None
+    ) -> None:
+        if (start or 0) < 0 or (end is not None and end <= (start or 0)):
+            raise UsageError(f"there is nothing between second {start or 0:g} and second {end or 0:g}")
+        pictures = numbered_pictures(path) if path.is_dir() else []
+        if not pictures:
+            raise VideoError(f"{path}: no folder of numbered pictures")
+        try:
+            first = _read(pictures[0])
+        except PhotoError as error:
+            raise VideoError(str(error)) from error
+        stamps = None if rate else _timestamps(path)
+        tick = _TICK if stamps else 1 / (rate or _DEFAULT_RATE)
+        if stamps is not None and len(stamps) != len(pictures):
+            raise VideoError(f"{path}: {TIMESTAMPS} is of {len(stamps)} frames, and there are {len(pictures)} pictures")
+        height, width = first.shape[:2]
+        pixels = _pixel_format(first)
+        colour = Colour("gbr", True) if pixels.kind == "rgb" else Colour(full_range=True)
+        self.path = path
+        self.video = VideoFormat(width, height, pixels, colour, tick)
+        """The format of the frames that come."""
+        self.warnings: list[str] = []
+        self.damaged: str | None = None
+        self.undecodable = 0
+        """How many pictures could not be read."""
+        # Times as they were meant, 0.04 and not the binary number next to it.
+        low, high = (None if time is None else Fraction(time).limit_denominator(10**6) / tick for time in (start, end))
+        self._frames = [
+            (pts, picture)
+            for pts, picture in zip(stamps or range(len(pictures)), pictures, strict=True)
+            if (low is None or pts >= low) and (high is None or pts < high)
+        ]
+
+    @property
+    def count(self) -> int:
+        """How many frames come."""
+        return len(self._frames)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing stays open between frames."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.undecodable = 0
+        planes: tuple[np.ndarray, ...] | None = None
+        for pts, picture in self._frames:
+            try:
+                planes = self._planes(picture)
+            except PhotoError:
+                self.undecodable += 1
+                if planes is None:
+                    continue
+            yield Frame(planes, pts)
+
+    def _planes(self, picture: Path) -> tuple[np.ndarray, ...]:
+        pixels = _read(picture)
+        video = self.video
+        if pixels.shape[:2] != (video.height, video.width):
+            height, width = pixels.shape[:2]
+            raise VideoError(f"{picture}: {width}×{height} pixels, where the first has {video.width}×{video.height}")
+        white = np.iinfo(pixels.dtype).max
+        if pixels.dtype != video.pixels.dtype:
+            pixels = (pixels // 257).astype(np.uint8) if white > 255 else pixels.astype(np.uint16) * 257
+        grey, alpha = pixels.shape[2] < 3, pixels.shape[2] % 2 == 0
+        colours = [pixels[:, :, 0]] * 3 if grey else [pixels[:, :, channel] for channel in (1, 2, 0)]
+        if video.pixels.kind == "grey":
+            colours = colours[:1]
+        opaque = np.full(pixels.shape[:2], np.iinfo(video.pixels.dtype).max, video.pixels.dtype)
+        transparency = ([pixels[:, :, -1] if alpha else opaque]) if video.pixels.alpha else []
+        return tuple(np.ascontiguousarray(plane) for plane in (*colours, *transparency))
+
+
+class FrameFolderWriter:
+    """Writes frames as PNG pictures `000001.png`, `000002.png` …, of 8 or 16 bits.
+
+    Args:
+        folder: made where it is not there.
+        first: the number of the first picture, from 0: it is called one more.
+    """
+
+    def __init__(self, folder: Path, first: int = 0) -> None:
+        self.folder = folder
+        self.frames = 0
+        """How many were written."""
+        self.size = 0
+        """Bytes of what was written."""
+        self._first = first
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, pixels: np.ndarray) -> None:
+        """Write H×W×3 RGB or H×W×4 RGB and alpha, uint8 or uint16.
+
+        Raises:
+            OSError: the folder cannot be written, or the disk is full.
+        """
+        from deblur_cli.media.pixels import encode_with_opencv
+
+        encoded = encode_with_opencv(".png", np.ascontiguousarray(pixels))
+        (self.folder / f"{self._first + self.frames + 1:06d}.png").write_bytes(encoded)
+        self.frames += 1
+        self.size += len(encoded)
+
+
+def write_timestamps(folder: Path, seconds: list[Fraction]) -> None:
+    """Write when each picture of `folder` is shown."""
+    lines = [_HEADER, *(f"{float(each * 1000):.6f}" for each in seconds)]
+    (folder / TIMESTAMPS).write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def _timestamps(folder: Path) -> list[int] | None:
+    """What `write_timestamps` wrote, in millionths of a second; None where there is no such file."""
+    path = folder / TIMESTAMPS
+    if not path.is_file():
+        return None
+    header, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    try:
+        stamps = [round(Fraction(line) / 1000 / _TICK) for line in lines if line.strip()]
+    except ValueError as error:
+        raise VideoError(f"{path}: {error}") from error
+    if header.strip() != _HEADER or any(one >= other for one, other in pairwise(stamps)):
+        raise VideoError(f"{path}: not of the timestamp format 2, or times that do not increase")
+    return stamps
+
+
+def _read(picture: Path) -> np.ndarray:
+    """H×W×C, grey, grey and alpha, RGB, or RGB and alpha; uint8 or uint16.
+
+    Raises:
+        PhotoError: it cannot be read.
+    """
+    from deblur_cli.media import photos
+    from deblur_cli.media.pixels import joined, to_depth
+
+    photo = photos.read(picture)
+    pixels = joined(photo.pixels, photo.alpha)
+    pixels = to_depth(pixels, "uint16") if pixels.dtype.kind == "f" else pixels
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _pixel_format(pixels: np.ndarray) -> PixelFormat:
+    """The planar format that holds pixels as `_read` gives them; there is none of grey with alpha."""
+    channels = pixels.shape[2]
+    name = {1: "gray", 2: "gbrap", 3: "gbrp", 4: "gbrap"}[channels] + ("16le" if pixels.dtype == np.uint16 else "")
+    found = planar(name)
+    assert found is not None
+    return found

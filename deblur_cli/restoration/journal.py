@@ -1,0 +1,237 @@
+"""What is done of a video, on the disk: finished segments, and all that is needed to go on behind the last of them.
+
+Segments and journal lie in a working folder `.NAME.deblur` beside the target NAME, until the target is whole. The
+journal is replaced in one step after each segment, so that whenever the power goes, it speaks of whole segments only.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli.media.files import replacing
+from deblur_cli.restoration.states import SequenceState, load_state, save_state
+
+_VERSION = 1
+_JOURNAL = "journal.json"
+_LOCK = "lock"
+_PIECES = 32
+_PIECE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of frames that is finished."""
+
+    name: str
+    """Of its file (or its list of times) in the working folder."""
+    frames: int
+    last: int
+    """Timestamp of its last frame, in ticks of the source."""
+    digest: str
+    """SHA-256 of that frame as it came from the source, by which it is found again."""
+    size: int
+    """Bytes of what was written for it."""
+
+
+class Journal:
+    """The working folder of one target.
+
+    Args:
+        target: the file (or folder of pictures) that is being made.
+        identity: the source and the options, as JSON can hold them; what is done counts for these alone.
+        overwrite: whether the beginning of another restoration is thrown away; otherwise it is an error.
+
+    Attributes:
+        folder: the working folder; it is made.
+        segments: those that are finished, in their order.
+        notes: what was remarked about the frames so far, one line each.
+        undecodable: how many frames so far were damaged in the source.
+        lost: why nothing is left of what an earlier run did, if that is so.
+
+    Raises:
+        UsageError: the folder holds the beginning of a restoration of another source, or with other options.
+        DeblurError: another run is at work on the same target.
+        OSError: the folder cannot be made.
+    """
+
+    def __init__(self, target: Path, identity: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        self.folder = working_folder(target)
+        self.segments: list[Segment] = []
+        self.notes: list[str] = []
+        self.undecodable = 0
+        self.lost: str | None = None
+        self._target = target
+        self._identity = json.loads(json.dumps({"version": _VERSION, **identity}))
+        self._state: str | None = None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.folder / _LOCK, target)
+        try:
+            self._open(overwrite)
+        except BaseException:
+            self.leave()
+            raise
+
+    @property
+    def frames(self) -> int:
+        """How many frames are done."""
+        return sum(segment.frames for segment in self.segments)
+
+    def state(self, device: torch.device) -> SequenceState:
+        """What a network remembers after the last of the segments.
+
+        Raises:
+            DeblurError: the file that holds it is damaged.
+        """
+        if self._state is None:
+            return SequenceState()
+        return load_state((self.folder / self._state).read_bytes(), device)
+
+    def add(self, segment: Segment, state: SequenceState) -> None:
+        """Enter a segment that is on the disk, and the state after it.
+
+        Raises:
+            OSError: the disk is full; the journal is as it was.
+        """
+        before, after = self._state, None
+        if state.frame is not None or state.last_look is not None:
+            after = f"state-{len(self.segments):06d}.safetensors"
+            with replacing(self.folder / after) as stream:
+                stream.write(save_state(state))
+        self._write([*self.segments, segment], after)
+        self.segments.append(segment)
+        self._state = after
+        if before is not None:
+            (self.folder / before).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the working folder: the target is whole."""
+        self._unlock()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def leave(self) -> None:
+        """Let go of the working folder; it stays where there is something in it to go on from."""
+        if not self.segments and not (self.folder / _JOURNAL).exists():
+            self.remove()
+        self._unlock()
+
+    def _open(self, overwrite: bool) -> None:
+        path = self.folder / _JOURNAL
+        if path.exists():
+            try:
+                found = json.loads(path.read_bytes())
+                mismatch = _mismatch(found["identity"], self._identity)
+                if not mismatch:
+                    self._take(found)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                mismatch = "something that cannot be read"
+            if mismatch and not overwrite:
+                raise UsageError(
+                    f"{self._target}: '{self.folder}' holds the beginning of {mismatch}; "
+                    "--overwrite starts afresh, and so does removing it"
+                )
+        if not self.segments:
+            path.unlink(missing_ok=True)
+        kept = {_JOURNAL, _LOCK, self._state, *(segment.name for segment in self.segments)}
+        for leftover in self.folder.iterdir():
+            if leftover.is_dir() and not self.segments:
+                shutil.rmtree(leftover)
+            elif leftover.is_file() and leftover.name not in kept:
+                leftover.unlink()
+
+    def _take(self, found: dict[str, Any]) -> None:
+        segments = [Segment(**entry) for entry in found["segments"]]
+        names = [segment.name for segment in segments] + ([found["state"]] if found["state"] else [])
+        missing = [name for name in names if not (self.folder / name).is_file()]
+        if missing:
+            self.lost = f"'{self.folder / missing[0]}' is missing: starting afresh"
+            return
+        self.segments, self.notes, self.undecodable = segments, list(found["notes"]), int(found["undecodable"])
+        self._state = found["state"]
+
+    def _write(self, segments: list[Segment], state: str | None) -> None:
+        content = {
+            "identity": self._identity,
+            "segments": [asdict(segment) for segment in segments],
+            "state": state,
+            "notes": self.notes,
+            "undecodable": self.undecodable,
+        }
+        with replacing(self.folder / _JOURNAL) as stream:
+            stream.write(json.dumps(content, indent=1).encode("ascii"))
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def working_folder(target: Path) -> Path:
+    """Where what is done of `target` lies until it is whole: `.NAME.deblur` beside it."""
+    name = target.name
+    if len(os.fsencode(name)) > 240:  # most file systems allow 255 bytes
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return target.with_name(f".{name}.deblur")
+
+
+def fingerprint(source: Path) -> dict[str, Any]:
+    """What tells a source from another: its size and a SHA-256 of it.
+
+    Of a file larger than two megabytes 32 pieces are hashed, its beginning and its end among them; of a folder, names
+    and sizes of the files in it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if source.is_dir():
+        entries = sorted((path.name, path.stat().st_size) for path in source.iterdir() if path.is_file())
+        digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+        return {"size": sum(size for _, size in entries), "sha256": digest}
+    hashed = hashlib.sha256()
+    size = source.stat().st_size
+    with source.open("rb") as stream:
+        if size <= _PIECES * _PIECE_BYTES:
+            hashed.update(stream.read())
+        else:
+            for piece in range(_PIECES):
+                stream.seek((size - _PIECE_BYTES) * piece // (_PIECES - 1))
+                hashed.update(stream.read(_PIECE_BYTES))
+    return {"size": size, "sha256": hashed.hexdigest()}
+
+
+def _mismatch(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """What another journal is the beginning of; empty: it is the same."""
+    if found["version"] != wanted["version"]:
+        return "a restoration by another version of deblur"
+    if found["source"] != wanted["source"]:
+        return "a restoration of another source, or of this one before it was changed"
+    one, other = found["options"], wanted["options"]
+    different = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+    return f"a restoration with other options ({', '.join(different)})" if different else ""
+
+
+def _locked(path: Path, target: Path) -> int | None:
+    """An open file that no other process can lock while it is open; None where the system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            os.close(descriptor)
+            raise DeblurError(f"{target}: another run is at work on it") from error
+        # A file system without locks (some network drives).
+    return descriptor

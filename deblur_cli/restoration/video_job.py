@@ -1,0 +1,295 @@
+"""One video restored: read, restored and encoded in segments that survive a power cut, then joined to the target."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain, dropwhile, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deblur_cli.errors import VideoError
+from deblur_cli.media.video import Frame, VideoFormat
+from deblur_cli.restoration.frames import Summary, restore_frames
+from deblur_cli.restoration.journal import Journal, Segment, fingerprint
+from deblur_cli.restoration.video_outputs import (
+    Output,
+    Reader,
+    VideoSettings,
+    expected_frames,
+    open_output,
+    open_source,
+)
+
+if TYPE_CHECKING:
+    from deblur_cli.restoration.restorer import Restorer
+
+SEGMENT_SECONDS = 10.0
+"""About how long the restoration of a segment takes: what a power cut costs at most."""
+LEAST_FRAMES, MOST_FRAMES = 24, 240
+"""Of a segment. Each begins with a key frame, and short ones make the file larger."""
+_GMACS_A_SECOND = {"cpu": 100.0, "cuda": 10_000.0, "mps": 1_000.0}
+"""Multiply-accumulates, in units of 10⁹, that a device of a kind does in about a second."""
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What became of a video."""
+
+    frames: int
+    """How many are in the target; where it was stopped, how many are in the working folder."""
+    width: int
+    """Of each, in pixels, as they lie in the source."""
+    height: int
+    before: int = 0
+    """How many of them an earlier run had done."""
+    cuts: int = 0
+    """How many scene cuts a recurrent network was told of in this run."""
+    warnings: tuple[str, ...] = ()
+    """What could not be kept, or should be known; one line each."""
+    damaged: str | None = None
+    """Why the source ends before its end, or a part of it is missing."""
+    undecodable: int = 0
+    """How many of the source's frames were damaged."""
+    stopped: bool = False
+    """Whether `should_stop` ended it. There is no target then; the same call goes on."""
+
+
+def restore_video(
+    source: Path,
+    target: Path,
+    restorer: Restorer,
+    settings: VideoSettings | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> VideoResult:
+    """Restore a video; the target is whole, with every stream of the source, or not there.
+
+    Frames are encoded in segments that begin at fixed frame numbers. Whatever ends this (an error, a kill, a power
+    cut), the same call goes on behind the last whole segment, and the result is the same as if nothing had happened.
+
+    Args:
+        source: a video file, or a folder of numbered pictures.
+        target: the file, or with `settings.pictures` the folder; its parents are made.
+        restorer: the network at work, used in the calling thread only.
+        settings: how the video is cut and encoded.
+        overwrite: whether the beginning of a restoration of another source, or with other options, is thrown away.
+            That the target itself is replaced is for the caller to want.
+        progress: called in the calling thread with the number of frames done, and about how many there are.
+        should_stop: asked before each frame; when it says so, finished segments are kept, and that is all.
+
+    Raises:
+        VideoError: the source cannot be read, the target cannot be written, or the disk is full.
+        UsageError: settings that cannot be, or a beginning that is not this restoration's.
+        OutOfMemoryError: a frame does not fit into memory even in the smallest tiles.
+    """
+    settings = settings or VideoSettings()
+    reader = open_source(source, settings, settings.start)
+    length = segment_length(restorer, reader.video)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        identity = {"source": fingerprint(source), "options": _options(target, restorer, settings, length)}
+        journal = Journal(target, identity, overwrite=overwrite)
+    except OSError as error:
+        raise VideoError(f"{target}: cannot be written ({error.strerror or error})") from error
+    try:
+        job = _Job(source, target, restorer, settings, reader, journal, length)
+        return job.run(progress or (lambda done, expected: None), should_stop or (lambda: False))
+    except OSError as error:
+        raise VideoError(f"{target}: {error.strerror or error}") from error
+    finally:
+        journal.leave()
+
+
+def segment_length(restorer: Restorer, video: VideoFormat) -> int:
+    """Frames of a segment: what takes about ten seconds by an estimate that depends on the network, the size of the
+    frames and the kind of device alone, so that it is the same each time.
+    """
+    gmacs = (restorer.model.info.gmacs or 0.0) * video.width * video.height / 256**2
+    if not gmacs:
+        return MOST_FRAMES
+    frames = SEGMENT_SECONDS * _GMACS_A_SECOND[restorer.device.type] / gmacs
+    return round(min(max(frames, LEAST_FRAMES), MOST_FRAMES))
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk, or a quota used up, is the error or the cause of it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if isinstance(error, VideoError) and "disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class _Watched:
+    """The frames of `frames`, of which the last that went by is kept in mind."""
+
+    def __init__(self, frames: Iterable[Frame]) -> None:
+        self.last: Frame | None = None
+        self._frames = frames
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in self._frames:
+            self.last = frame
+            yield frame
+
+
+class _Job:
+    def __init__(
+        self,
+        source: Path,
+        target: Path,
+        restorer: Restorer,
+        settings: VideoSettings,
+        reader: Reader,
+        journal: Journal,
+        length: int,
+    ) -> None:
+        self.source, self.target = source, target
+        self.restorer, self.settings = restorer, settings
+        self.reader, self.journal, self.length = reader, journal, length
+        self.output: Output = open_output(target, journal.folder, reader, settings)
+        self.expected = expected_frames(reader, settings)
+        self.warnings = [journal.lost] if journal.lost else []
+        self.undecodable_before = journal.undecodable
+        self.cuts = 0
+
+    def run(self, progress: Callable[[int, int | None], None], should_stop: Callable[[], bool]) -> VideoResult:
+        before = self.journal.frames
+        try:
+            stopped = self._restore(self._frames(), progress, should_stop)
+            if not stopped:
+                self._finish()
+        except (VideoError, OSError) as error:
+            if is_disk_full(error):
+                raise VideoError(self._shortage(error)) from error
+            raise self._of_target(error) from error
+        finally:
+            self.reader.close()
+        return VideoResult(
+            frames=self.journal.frames,
+            width=self.reader.video.width,
+            height=self.reader.video.height,
+            before=before,
+            cuts=self.cuts,
+            warnings=tuple(dict.fromkeys([*self.warnings, *self.journal.notes, *self.reader.warnings])),
+            damaged=self.reader.damaged,
+            undecodable=self.undecodable_before + self.reader.undecodable,
+            stopped=stopped,
+        )
+
+    def _frames(self) -> Iterator[Frame]:
+        """The source's frames behind those that are done; the reader is put there."""
+        if not self.journal.segments:
+            return iter(self.reader)
+        last = self.journal.segments[-1]
+        zero = self.reader.info.file_start if self.reader.info else 0
+        seconds = float(last.last * self.reader.video.time_base - zero)
+        # A little before the last frame that is done, or, where a search leads astray, from the beginning.
+        for start in (max(0.0, seconds - 0.001), self.settings.start):
+            self.reader.close()
+            self.reader = open_source(self.source, self.settings, start)
+            frames = dropwhile(lambda frame: frame.pts < last.last, iter(self.reader))
+            found = next(frames, None)
+            if found is not None and found.pts == last.last and _digest(found) == last.digest:
+                return frames
+        raise VideoError(
+            f"{self.source}: the frame to go on from is not found again; remove '{self.journal.folder}' to start afresh"
+        )
+
+    def _restore(
+        self, frames: Iterator[Frame], progress: Callable[[int, int | None], None], should_stop: Callable[[], bool]
+    ) -> bool:
+        """Restore segment by segment; whether it was stopped."""
+        journal, video = self.journal, self.reader.video
+        state = journal.state(self.restorer.device)
+        progress(journal.frames, self.expected)
+        while (first := next(frames, None)) is not None:
+            number, done = len(journal.segments), journal.frames
+            part = _Watched(chain([first], islice(frames, self.length - 1)))
+            with self.output.segment(number, done) as sink:
+                summary = restore_frames(
+                    part,
+                    video,
+                    self.restorer,
+                    sink.write,
+                    scene_cuts=self.settings.scene_cuts,
+                    compare=self.settings.compare,
+                    progress=lambda written, done=done: progress(done + written, self.expected),  # type: ignore[misc]
+                    should_stop=should_stop,
+                    state=state,
+                )
+                if summary.stopped and summary.frames < self.length:
+                    sink.abort()
+                    return True
+            self._enter(number, part, summary)
+            state = summary.state
+            if summary.stopped:
+                return True
+        return False
+
+    def _enter(self, number: int, part: _Watched, summary: Summary) -> None:
+        """Put a segment that is on the disk into the journal."""
+        assert part.last is not None
+        name = self.output.name(number)
+        self.journal.notes = list(dict.fromkeys([*self.journal.notes, *self.reader.warnings]))
+        self.journal.undecodable = self.undecodable_before + self.reader.undecodable
+        segment = Segment(name, summary.frames, part.last.pts, _digest(part.last), self.output.size(number))
+        self.journal.add(segment, summary.state)
+        self.cuts += summary.cuts
+
+    def _finish(self) -> None:
+        if not self.journal.segments:
+            raise VideoError(f"{self.source}: there is no frame in what was asked for")
+        self.warnings += self.output.finish(self.journal.segments)
+        self.journal.remove()
+
+    def _of_target(self, error: VideoError | OSError) -> VideoError | OSError:
+        """An error of a segment as one of the target: the user knows of no segments."""
+        message = str(error)
+        if not isinstance(error, VideoError) or not message.startswith(str(self.journal.folder)):
+            return error
+        return VideoError(f"{self.target}: {message.removeprefix(str(self.journal.folder)).partition(': ')[2]}")
+
+    def _shortage(self, error: BaseException) -> str:
+        """What to say of a full disk."""
+        kept = "what is done is kept: make room, and the same command goes on"
+        done, size = self.journal.frames, sum(segment.size for segment in self.journal.segments)
+        if not done:
+            return f"{error}; make room, and try again"
+        whole = size / done * max(self.expected or done, done)
+        # The target is written beside its segments, which are removed afterwards.
+        needed = math.ceil((2 * whole - size) / 1e6)
+        return f"{self.target}: the disk is full after {done} frames, and about {needed} MB more are needed; {kept}"
+
+
+def _options(target: Path, restorer: Restorer, settings: VideoSettings, length: int) -> dict[str, Any]:
+    """All that decides what the frames of the target are, as JSON can hold it."""
+    model = restorer.model
+    return asdict(settings) | {
+        "rate": None if settings.rate is None else str(settings.rate),
+        "container": target.suffix.lower(),
+        "model": model.info.name,
+        "weights": model.sha256,
+        "model options": {key: str(value) for key, value in model.options.items()},
+        "strength": restorer.strength,
+        "device": restorer.device.type,
+        "precision": restorer.precision,
+        "frames of a segment": length,
+    }
+
+
+def _digest(frame: Frame) -> str:
+    hashed = hashlib.sha256()
+    for plane in frame.planes:
+        hashed.update(np.ascontiguousarray(plane).data)
+    return hashed.hexdigest()

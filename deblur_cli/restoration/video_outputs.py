@@ -1,0 +1,274 @@
+"""Where the restored frames of a video go: into segments of a file, or into pictures. Either way a segment at a time.
+
+An output knows the working folder, but no network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from deblur_cli.errors import VideoError
+from deblur_cli.media.encoders import Encoding, choose, container_of
+from deblur_cli.media.frame_folders import FrameFolderReader, FrameFolderWriter, write_timestamps
+from deblur_cli.media.probe import VideoInfo, probe
+from deblur_cli.media.video import Frame
+from deblur_cli.media.video_join import join_segments, segment_suffix, timestamps
+from deblur_cli.media.video_reader import VideoReader
+from deblur_cli.media.video_writer import VideoWriter
+from deblur_cli.restoration import yuv
+from deblur_cli.restoration.journal import Segment
+
+Reader = VideoReader | FrameFolderReader
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """How a video is cut, encoded and shown."""
+
+    codec: str = "auto"
+    """`auto` (the source's own, or else what the container takes), a codec, or the name of one of ffmpeg's encoders."""
+    crf: float | None = None
+    """Quality in the encoder's own scale."""
+    preset: str | None = None
+    """Effort in the encoder's own scale."""
+    extra: tuple[str, ...] = ()
+    """Further arguments of ffmpeg's for the encoder."""
+    start: float | None = None
+    """Seconds after the source's beginning at which to begin."""
+    end: float | None = None
+    """Seconds after the source's beginning at which to end."""
+    compare: bool = False
+    """Leave the left half of each frame blurred."""
+    scene_cuts: bool = True
+    """Let a recurrent network forget at scene cuts."""
+    pictures: bool = False
+    """Whether the target is a folder of pictures."""
+    rate: Fraction | None = None
+    """Frames a second of a source that is a folder of pictures."""
+
+
+class Sink(Protocol):
+    """Takes the frames of a segment."""
+
+    def write(self, frame: Frame) -> None:
+        """One frame, later than the one before."""
+
+    def abort(self) -> None:
+        """Forget the segment."""
+
+
+class Output(Protocol):
+    """Takes a video segment by segment."""
+
+    def segment(self, number: int, first_frame: int) -> AbstractContextManager[Sink, bool | None]:
+        """A context with a sink for the frames of a segment; it is on the disk when the context ends without error."""
+
+    def size(self, number: int) -> int:
+        """Bytes that a finished segment takes."""
+
+    def name(self, number: int) -> str:
+        """The name in the working folder by which a segment is there."""
+
+    def finish(self, segments: Sequence[Segment]) -> list[str]:
+        """Make the target of all of the segments; returns what of the source it cannot hold, a line each."""
+
+
+class EncodedOutput:
+    """A video file, joined of encoded segments.
+
+    Args:
+        target: the file; its suffix says the container.
+        folder: the working folder.
+        reader: the source.
+        settings: how it is encoded.
+
+    Raises:
+        VideoError, UsageError: it cannot be encoded so.
+    """
+
+    def __init__(self, target: Path, folder: Path, reader: Reader, settings: VideoSettings) -> None:
+        self._target, self._folder, self._settings = target, folder, settings
+        self._source: VideoInfo | None = reader.info
+        self._video = reader.video
+        self.encoding: Encoding = choose(
+            target, reader.video, reader.info, codec=settings.codec, crf=settings.crf, preset=settings.preset
+        )
+        """What was chosen for the target, and so for its segments."""
+
+    def segment(self, number: int, first_frame: int) -> VideoWriter:
+        """As `Output` says."""
+        return VideoWriter(
+            self._folder / self.name(number),
+            self._source,
+            self._video,
+            # Not `auto`: in the segments' container another codec might be the usual one.
+            codec=self.encoding.codec,
+            crf=self._settings.crf,
+            preset=self._settings.preset,
+            extra=self._settings.extra,
+            with_streams=False,
+        )
+
+    def size(self, number: int) -> int:
+        """As `Output` says."""
+        return (self._folder / self.name(number)).stat().st_size
+
+    def name(self, number: int) -> str:
+        """As `Output` says."""
+        return f"{number:06d}{segment_suffix(self._target)}"
+
+    def finish(self, segments: Sequence[Segment]) -> list[str]:
+        """As `Output` says.
+
+        Raises:
+            VideoError: a segment does not hold what it held, the disk is full, or joining has moved or lost frames.
+        """
+        paths = [self._folder / segment.name for segment in segments]
+        for path, segment in zip(paths, segments, strict=True):
+            found = len(timestamps(path))
+            if found != segment.frames:
+                raise VideoError(f"{path}: {found} frames, where {segment.frames} were written; remove its folder")
+        # A folder of pictures has no other streams and no clock: the first segment stands for it.
+        source = self._source or probe(paths[0])
+        cut = (self._settings.start, self._settings.end) if self._source else (None, None)
+        # What begins before the cut lies at negative times, which QuickTime hides. Elsewhere it would move everything.
+        hides = container_of(self._target).format in {"mp4", "mov"}
+        late = () if hides or cut[0] is None else ("-copypriorss", "0")
+        dropped = join_segments(paths, self._target, source, extra=late, start=cut[0], end=cut[1])
+        lost = [f"{loss}: {self.encoding.encoder.name} cannot hold it" for loss in self.encoding.losses]
+        return [*lost, *dropped, *(f"{thing}: cannot be written" for thing in source.unkept)]
+
+
+class PictureOutput:
+    """A folder of PNG pictures, upright, with a file that says when each is shown.
+
+    Args:
+        target: the folder; what is in it is replaced.
+        folder: the working folder.
+        reader: the source.
+        settings: where the source is cut.
+    """
+
+    def __init__(self, target: Path, folder: Path, reader: Reader, settings: VideoSettings) -> None:
+        self._target, self._folder = target, folder
+        self._video = reader.video
+        self._rotation = reader.info.rotation if reader.info else 0.0
+        self._mirrored = reader.info.mirrored if reader.info else False
+        zero = reader.info.file_start if reader.info else Fraction(0)
+        self._origin = zero + Fraction(settings.start or 0)
+        self._sizes: dict[int, int] = {}
+
+    @contextmanager
+    def segment(self, number: int, first_frame: int) -> Iterator[Sink]:
+        """As `Output` says."""
+        sink = _PictureSink(self, FrameFolderWriter(self._folder / "pictures", first_frame))
+        yield sink
+        if not sink.aborted:
+            (self._folder / self.name(number)).write_text("\n".join(map(str, sink.times)), encoding="ascii")
+            self._sizes[number] = sink.writer.size
+
+    def size(self, number: int) -> int:
+        """As `Output` says."""
+        return self._sizes[number]
+
+    def name(self, number: int) -> str:
+        """As `Output` says."""
+        return f"{number:06d}.times"
+
+    def finish(self, segments: Sequence[Segment]) -> list[str]:
+        """As `Output` says.
+
+        Raises:
+            VideoError: a picture is missing.
+            OSError: the folder cannot be written.
+        """
+        times: list[Fraction] = []
+        for segment in segments:
+            times += map(Fraction, (self._folder / segment.name).read_text(encoding="ascii").split())
+        pictures = self._folder / "pictures"
+        found = {path.name for path in pictures.iterdir()}
+        missing = [name for name in (f"{number + 1:06d}.png" for number in range(len(times))) if name not in found]
+        if missing:
+            raise VideoError(f"{pictures / missing[0]}: is missing; remove its folder")
+        write_timestamps(pictures, times)
+        if self._target.exists():
+            self._target.replace(self._folder / "replaced")
+        pictures.replace(self._target)
+        turned = self._rotation % 90
+        return [f"the rotation by {self._rotation:g} degrees: pictures are turned by right angles"] if turned else []
+
+    def picture(self, frame: Frame) -> np.ndarray:
+        """H×W×3 RGB or H×W×4 RGB and alpha, uint8 or uint16, upright."""
+        rgb = yuv.to_rgb([torch.from_numpy(np.ascontiguousarray(plane))[None] for plane in frame.planes], self._video)
+        white = 255 if self._video.pixels.depth == 8 else 65535
+        kind = np.uint8 if white == 255 else np.uint16
+        picture = rgb[0].permute(1, 2, 0).mul(white).add_(0.5).numpy().astype(kind)
+        if self._video.pixels.alpha:
+            opaque = (1 << self._video.pixels.depth) - 1
+            alpha = (frame.planes[-1].astype(np.float32) * (white / opaque) + 0.5).astype(kind)
+            picture = np.dstack([picture, alpha])
+        # The pixels of the file are turned counterclockwise by the rotation, then flipped.
+        picture = np.rot90(picture, round(self._rotation / 90) % 4)
+        return picture[:, ::-1] if self._mirrored else picture
+
+    def seconds(self, frame: Frame) -> Fraction:
+        """When a frame is shown, after the beginning of what is written."""
+        return frame.pts * self._video.time_base - self._origin
+
+
+class _PictureSink:
+    def __init__(self, output: PictureOutput, writer: FrameFolderWriter) -> None:
+        self.times: list[Fraction] = []
+        self.aborted = False
+        self.writer = writer
+        self._output = output
+
+    def write(self, frame: Frame) -> None:
+        self.writer.write(self._output.picture(frame))
+        self.times.append(self._output.seconds(frame))
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def open_source(path: Path, settings: VideoSettings, start: float | None = None) -> Reader:
+    """The frames of a video file or of a folder of pictures, from `start` on.
+
+    Raises:
+        VideoError, UsageError: as the readers do.
+    """
+    if path.is_dir():
+        return FrameFolderReader(path, rate=settings.rate, start=start, end=settings.end)
+    # 0.2 is a little more than a fifth in binary: a frame at that very time counts as what was meant.
+    begin, end = (None if time is None else math.nextafter(time, 0.0) for time in (start, settings.end))
+    return VideoReader(path, start=begin, end=end)
+
+
+def expected_frames(reader: Reader, settings: VideoSettings) -> int | None:
+    """About how many frames there are from the start to the end of `settings`; None where the source does not say."""
+    if isinstance(reader, FrameFolderReader):
+        return reader.count
+    info = reader.info
+    if info.frames is None or info.duration is None or not info.average_rate:
+        return None
+    end = min(info.duration, Fraction(settings.end)) if settings.end is not None else info.duration
+    return max(1, min(info.frames, round((end - Fraction(settings.start or 0)) * info.average_rate)))
+
+
+def open_output(target: Path, folder: Path, reader: Reader, settings: VideoSettings) -> Output:
+    """The output that `settings` ask for.
+
+    Raises:
+        VideoError, UsageError: it cannot be encoded so.
+    """
+    kind = PictureOutput if settings.pictures else EncodedOutput
+    return kind(target, folder, reader, settings)

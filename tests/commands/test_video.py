@@ -1,0 +1,266 @@
+"""`deblur video` as a user meets it: what it writes, says and returns."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from deblur_cli.commands import video as video_command
+from deblur_cli.commands.video import parse_rate, parse_time
+from deblur_cli.errors import UsageError
+from deblur_cli.media.probe import probe
+from deblur_cli.media.video_join import timestamps
+from tests.conftest import Result
+from tests.media.video_samples import H264, PICTURE, QUICK, TONE, make
+
+ROOT = Path(__file__).parents[2]
+ENGINE = ["--device", "cpu", "--precision", "fp32"]
+TINY = ["-m", "test-tiny", *ENGINE]
+Run = Callable[[list[str]], Result]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("clips") / "clip.mp4", *PICTURE, *TONE, *H264, "-c:a", "aac")
+
+
+@pytest.fixture
+def folder(clip: Path, tmp_path: Path) -> Path:
+    """A folder with two videos, one below the other, one that is none, and a text."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name in ("a.mp4", "sub/b.mp4"):
+        (tmp_path / "in" / name).write_bytes(clip.read_bytes())
+    (tmp_path / "in" / "broken.mp4").write_bytes(clip.read_bytes()[:2000])
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    return tmp_path / "in"
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_bad_file_is_a_line_the_others_are_restored_and_a_second_run_skips_them(folder: Path, run: Run) -> None:
+    before = hashes(folder)
+    out, report = folder.parent / "out", folder.parent / "report.json"
+    result = run(["video", str(folder), "-o", str(out), "--report", str(report), "--preset", "ultrafast", *TINY])
+    assert result.code == 1
+    assert hashes(folder) == before
+    assert {path for path in out.rglob("*") if path.is_file()} == {out / "a.mp4", out / "sub" / "b.mp4"}
+    assert timestamps(out / "a.mp4") == timestamps(folder / "a.mp4")
+    failures = [line for line in result.stdout.splitlines() if line.startswith("failed: ")]
+    assert len(failures) == 1 and failures[0].startswith(f"failed: {folder / 'broken.mp4'}: ")
+    assert "[1/3]" in result.stderr and "15 frames" in result.stderr
+    facts = json.loads(report.read_text())
+    assert facts["counts"] == {"restored": 2, "failed": 1} and facts["ignored"] == {"not a video": 1}
+    assert facts["files"][0]["frames"] == 15 and facts["model"]["name"] == "test-tiny"
+    made = hashes(out)
+    again = run(["video", str(folder / "a.mp4"), str(folder / "sub"), "-o", str(out), *TINY])
+    assert again.code == 0 and hashes(out).items() >= made.items()
+    assert ["skipped", "1"] in [line.split()[:2] for line in again.stdout.splitlines()]
+
+
+def test_dry_run_prints_the_plan_and_touches_nothing(folder: Path, run: Run) -> None:
+    (folder / "a_deblurred.mp4").write_bytes(b"x")
+    before = hashes(folder.parent)
+    result = run(["video", str(folder), "--dry-run", *TINY])
+    assert result.code == 0 and hashes(folder.parent) == before
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"skip    {folder / 'a.mp4'}")
+    assert f"restore {folder / 'sub/b.mp4'} -> {folder / 'sub/b_deblurred.mp4'}" in lines
+    assert lines[-1].startswith("2 to restore, 1 to skip, 0 to refuse; passed over: 1 not a video")
+
+
+def test_a_comparison_of_a_part_in_another_codec_without_a_word_about_the_network(folder: Path, run: Run) -> None:
+    options = ["--compare", "--codec", "ffv1", "--start", "0:00.2", "--end", "0.4", "--strength", "0.5"]
+    assert run(["video", str(folder / "a.mp4"), *options, *TINY]).code == 0
+    made = folder / "a_compared.mkv"
+    assert probe(made).codec == "ffv1"
+    assert timestamps(made) == [Fraction(n, 25) for n in range(5)], "from 0.2 s on, and before 0.4 s"
+
+
+def test_the_network_is_chosen_and_said_where_none_is_asked_for(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def load(engine: dict[str, str], notify: object) -> None:
+        asked.append(engine["model"])
+        raise UsageError("enough")
+
+    monkeypatch.setattr(video_command, "load_restorer", load)
+    result = run(["video", str(folder / "a.mp4"), "--device", "cpu"])
+    assert result.code == 2 and asked == ["lite"]
+    assert result.stderr.splitlines() == ["note: the network is lite; -m takes another", "deblur: enough"]
+
+
+def test_a_gpu_gets_the_recurrent_network_where_there_are_weights_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from deblur_cli.restoration import device
+    from models import weights
+
+    shipped: list[str] = []
+    monkeypatch.setattr(device, "resolve_device", lambda name: torch.device(name))
+    monkeypatch.setattr(weights, "shipped_weights", lambda name: shipped)
+    assert video_command._default_model("cuda") == "lite"
+    shipped.append("srn")
+    assert video_command._default_model("cuda") == "srn"
+    assert video_command._default_model("cpu") == "lite"
+
+
+def test_pictures_go_out_and_come_in(folder: Path, run: Run) -> None:
+    shots = folder.parent / "shots"
+    assert run(["video", str(folder / "a.mp4"), "--frames", str(shots), *TINY]).code == 0
+    assert len(list(shots.glob("*.png"))) == 15
+    assert run(["video", str(folder / "a.mp4"), "--frames", str(shots), *TINY]).stdout.split()[3] == "1", "skipped"
+    assert run(["video", str(shots), "--codec", "ffv1", *TINY]).code == 0
+    assert len(timestamps(folder.parent / "shots_deblurred.mkv")) == 15
+
+
+def test_a_truncated_video_is_restored_as_far_as_it_goes_with_exit_code_1(tmp_path: Path, run: Run) -> None:
+    whole = make(tmp_path / "whole.mkv", *PICTURE, "-c:v", "libx264", *QUICK, "-g", "5")
+    (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    result = run(["video", str(tmp_path / "cut.mkv"), *TINY])
+    assert result.code == 1
+    assert (tmp_path / "cut_deblurred.mkv").exists()
+    assert any(line.startswith("incomplete: ") for line in result.stdout.splitlines())
+
+
+def test_an_output_that_is_the_input_is_refused_and_nothing_is_lost(folder: Path, run: Run) -> None:
+    before = hashes(folder)
+    (folder.parent / "link.mp4").symlink_to(folder / "a.mp4")
+    for output in (folder / "a.mp4", folder.parent / "link.mp4"):
+        assert run(["video", str(folder / "a.mp4"), "-o", str(output), "--overwrite", *TINY]).code == 1
+    assert hashes(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.mp4"], "no file or folder 'nowhere.mp4'"),
+        (["in/empty"], "no videos in in/empty (1 not a video)"),
+        (["in", "-o", "out.mp4"], "not a single video"),
+        (["in/a.mp4", "-o", "out.avi"], "no video can be written as '.avi'"),
+        (["in/a.mp4", "-o", "out.mp4", "--codec", "prores"], "take one of .mov, .mkv"),
+        (["in", "--codec", "prores", "--crf", "3"], "prores has no such scale as --crf"),
+        (["in", "--codec", "hvec"], "did you mean 'hevc'?"),
+        (["in", "--codec", "cinepaque"], "did you mean 'cinepak'?"),
+        (["in", "--start", "soon"], "'soon' is not a time"),
+        (["in", "--start", "5", "--end", "0:03"], "nothing between"),
+        (["in", "--rate", "0"], "no frame rate"),
+        (["in", "--frames", "out"], "--frames takes one video"),
+        (["in/a.mp4", "--frames", "out", "-o", "b"], "--output"),
+        (["in/a.mp4", "--frames", "out", "--crf", "3"], "--crf"),
+        (["in", "--ffmpeg-args", "-tune 'film"], "cannot be split"),
+        (["in", "-m", "test-tinny"], "test-tiny"),
+        (["in", "-m", "nowhere.pth"], "no file of weights"),
+        (["in", "--report", "none/report.json"], "report"),
+        (["in", "--dry-run", "--report", "report.json"], "--dry-run"),
+        (["in", "--suffix", ""], "letter"),
+        (["in", "--tile", "big"], "big"),
+        (["in", "--presett", "fast"], "--preset"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_nothing_is_restored(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    (folder / "empty").mkdir()
+    (folder / "empty" / "notes.txt").write_text("x")
+    before = hashes(folder.parent)
+    result = run(["video", *TINY, *arguments])
+    assert result.code == 2
+    assert result.stdout == "" and result.stderr.count("\n") == 1, result.stderr
+    assert message in result.stderr
+    assert hashes(folder.parent) == before
+
+
+# Small segments, and after the sixth frame each one takes long: that is the middle to be interrupted in.
+SLOW = """
+import sys, time
+from deblur_cli.restoration import video_job
+from deblur_cli.media.video_writer import VideoWriter
+video_job.segment_length = lambda *_: 3
+real = VideoWriter.write
+count = 0
+def write(self, frame):
+    global count
+    count += 1
+    if count == 7:
+        print("midway", file=sys.stderr, flush=True)
+    time.sleep(0.3 if count > 6 else 0)
+    real(self, frame)
+VideoWriter.write = write
+from deblur_cli.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(folder: Path, run: Run) -> None:
+    out, report = folder.parent / "out.mp4", folder.parent / "report.json"
+    arguments = ["video", str(folder / "a.mp4"), "-o", str(out), *TINY]
+    command = [sys.executable, "-c", SLOW, *arguments, "--report", str(report)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("midway"):
+                break
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+        assert process.wait(timeout=60) == 130
+    assert "Traceback" not in told and "the same command goes on" in told
+    assert not out.exists()
+    assert json.loads(report.read_text())["counts"] == {"not done": 1}
+    refused = run([*arguments, "--crf", "30"])
+    assert refused.code == 1 and "other options" in refused.stdout
+    begun = json.loads((folder.parent / ".out.mp4.deblur" / "journal.json").read_text())
+    assert [segment["frames"] for segment in begun["segments"]] == [3, 3]
+
+
+def test_an_encoder_that_fails_is_said_of_the_output_and_leaves_nothing(folder: Path, run: Run) -> None:
+    result = run(["video", str(folder / "a.mp4"), "--ffmpeg-args=-tune nonsense", *TINY])
+    assert result.code == 1
+    (failure,) = [line for line in result.stdout.splitlines() if line.startswith("failed: ")]
+    assert failure.startswith(f"failed: {folder / 'a.mp4'}: cannot be encoded (") and ".deblur" not in failure
+    assert {path.name for path in folder.iterdir()} == {"a.mp4", "broken.mp4", "notes.txt", "sub"}
+
+
+def test_the_sample_clip_is_what_it_is_said_to_be(tmp_path: Path, run: Run) -> None:
+    sample = ROOT / "sample_media" / "pan.mp4"
+    info, times = probe(sample), timestamps(sample)
+    assert sample.stat().st_size < 300_000
+    assert info.rotation == 270 and [stream.kind for stream in info.streams] == ["audio"]
+    assert len({later - time for time, later in itertools.pairwise(times)}) > 10, "a variable rate"
+    assert run(["video", str(sample), "-o", str(tmp_path / "out.mp4"), "--end", "0.3", *TINY]).code == 0
+    assert timestamps(tmp_path / "out.mp4") == [time for time in times if time < Fraction(3, 10)]
+    assert probe(tmp_path / "out.mp4").rotation == 270
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("1:30", 90), ("0:01:30.5", 90.5), ("100:00:00", 360_000), (" 0.25 ", 0.25)]
+)
+def test_times(text: str, seconds: float) -> None:
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1:60", "1:2:3:4", "1:75:00", "x", "1e3"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_time(text)
+
+
+def test_rates() -> None:
+    assert parse_rate("30000/1001") == Fraction(30000, 1001) and parse_rate("29.97") == Fraction(2997, 100)
+    for text in ("", "0", "-25", "1/0", "fast", "100000"):
+        with pytest.raises(UsageError):
+            parse_rate(text)

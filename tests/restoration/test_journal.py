@@ -1,0 +1,136 @@
+"""The journal of a video: what it keeps, what it refuses, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli.restoration.journal import Journal, Segment, fingerprint, working_folder
+from deblur_cli.restoration.states import SequenceState
+
+IDENTITY: dict[str, Any] = {"source": {"size": 3, "sha256": "abc"}, "options": {"crf": 17, "model": "lite"}}
+
+
+def segment(journal: Journal, number: int, frames: int = 5) -> Segment:
+    name = f"{number:06d}.mp4"
+    (journal.folder / name).write_bytes(b"x" * 10)
+    return Segment(name, frames, last=number * 100, digest="d" * 64, size=10)
+
+
+def begun(target: Path, count: int = 2) -> list[Segment]:
+    """A journal with some segments, whose run has ended."""
+    journal = Journal(target, IDENTITY)
+    for number in range(count):
+        journal.add(segment(journal, number), SequenceState(last_look=torch.full((2, 3), float(number))))
+    journal.leave()
+    return journal.segments
+
+
+def test_segments_and_the_state_after_the_last_are_there_again(tmp_path: Path) -> None:
+    made = begun(tmp_path / "a.mp4")
+    journal = Journal(tmp_path / "a.mp4", IDENTITY)
+    assert journal.segments == made and journal.frames == 10
+    look = journal.state(torch.device("cpu")).last_look
+    assert look is not None and torch.equal(look, torch.ones(2, 3))
+    assert len(list(journal.folder.glob("state-*"))) == 1, "the state before is of no use any more"
+    journal.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_where_nothing_was_done(tmp_path: Path) -> None:
+    Journal(tmp_path / "a.mp4", IDENTITY).leave()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("identity", "reason"),
+    [
+        (IDENTITY | {"options": {"crf": 30, "model": "lite", "preset": "fast"}}, r"other options \(crf, preset\)"),
+        (IDENTITY | {"source": {"size": 4, "sha256": "abc"}}, "another source"),
+    ],
+)
+def test_the_beginning_of_another_restoration_is_refused_or_thrown_away(
+    tmp_path: Path, identity: dict[str, Any], reason: str
+) -> None:
+    target = tmp_path / "a.mp4"
+    made = begun(target)
+    with pytest.raises(UsageError, match=reason):
+        Journal(target, identity)
+    again = Journal(target, IDENTITY, overwrite=True)
+    assert again.segments == made, "refusing has changed nothing, and --overwrite goes on with its own beginning"
+    again.leave()
+    afresh = Journal(target, identity, overwrite=True)
+    assert afresh.segments == [] and {path.name for path in afresh.folder.iterdir()} <= {"lock"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"identity": null}', b'{"identity": {"version": 1}}'])
+def test_a_damaged_journal_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    begun(tmp_path / "a.mp4")
+    (working_folder(tmp_path / "a.mp4") / "journal.json").write_bytes(content)
+    with pytest.raises(UsageError, match="cannot be read"):
+        Journal(tmp_path / "a.mp4", IDENTITY)
+    assert Journal(tmp_path / "a.mp4", IDENTITY, overwrite=True).segments == []
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    begun(tmp_path / "a.mp4")
+    half = working_folder(tmp_path / "a.mp4") / ".000002.mp4.0123abcd.part"
+    half.write_bytes(b"x")
+    assert Journal(tmp_path / "a.mp4", IDENTITY).frames == 10
+    assert not half.exists()
+
+
+def test_a_segment_that_is_missing_means_to_start_afresh_and_say_so(tmp_path: Path) -> None:
+    begun(tmp_path / "a.mp4")
+    (working_folder(tmp_path / "a.mp4") / "000000.mp4").unlink()
+    journal = Journal(tmp_path / "a.mp4", IDENTITY)
+    assert journal.segments == []
+    assert journal.lost is not None and "000000.mp4" in journal.lost
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks")
+def test_two_runs_do_not_work_on_one_target(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "a.mp4", IDENTITY)
+    with pytest.raises(DeblurError, match="another run"):
+        Journal(tmp_path / "a.mp4", IDENTITY)
+    first.add(segment(first, 0), SequenceState())
+    first.leave()
+    assert Journal(tmp_path / "a.mp4", IDENTITY).frames == 5
+
+
+def test_the_longest_name_has_a_working_folder(tmp_path: Path) -> None:
+    target = tmp_path / ("ü" * 125 + ".mp4")
+    journal = Journal(target, IDENTITY)
+    assert journal.folder.is_dir() and journal.folder.name.startswith(".")
+
+
+@settings(max_examples=30)
+@given(data=st.binary(min_size=1, max_size=200), place=st.integers(min_value=0), change=st.integers(1, 255))
+def test_a_byte_makes_another_source(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, place: int, change: int
+) -> None:
+    path = tmp_path_factory.mktemp("source") / "a.mp4"
+    path.write_bytes(data)
+    before = fingerprint(path)
+    assert fingerprint(path) == before
+    changed = bytearray(data)
+    changed[place % len(data)] ^= change
+    path.write_bytes(changed)
+    assert fingerprint(path) != before
+
+
+@pytest.mark.parametrize("place", [0, -1, 65535, -65536])
+def test_of_a_long_source_beginning_and_end_are_looked_at(tmp_path: Path, place: int) -> None:
+    data = bytearray(3 << 20)
+    (tmp_path / "a.mp4").write_bytes(data)
+    before = fingerprint(tmp_path / "a.mp4")
+    data[place] = 1
+    (tmp_path / "a.mp4").write_bytes(data)
+    assert fingerprint(tmp_path / "a.mp4") != before
