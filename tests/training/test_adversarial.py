@@ -1,3 +1,4 @@
+import copy
 import math
 import threading
 from dataclasses import replace
@@ -234,7 +235,8 @@ def test_several_processes_do_exactly_what_one_does_with_the_whole_batch(
         def forward(self, candidate: Tensor, blurred: Tensor) -> Tensor:
             return self.body(candidate)
 
-    monkeypatch.setattr("deblur_cli.training.adversarial.create_critic", lambda name: Small())
+    critic = Small()  # made once: threads that drew at the same time would share one stream of random numbers
+    monkeypatch.setattr("deblur_cli.training.adversarial.create_critic", lambda name: copy.deepcopy(critic))
     recipe = replace(RECIPE, frames=2, adversarial=AdversarialSettings(kind=kind, critic_steps=2))
     sharp, restored = (images(seed, 8, 8).double().view(4, 2, 3, 8, 8) for seed in (1, 2))
     results: dict[int, tuple[Tensor, list[Tensor]]] = {}
