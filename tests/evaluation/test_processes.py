@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +10,8 @@ import pytest
 from deblur_cli.evaluation.datasets import find_pairs
 from deblur_cli.evaluation.processes import Processes
 from tests.evaluation.pictures import gopro
+from tests.launching import launch
 
-ROOT = Path(__file__).parents[2]
 # For processors too: it is what makes accelerate start more than one process on a machine.
 TWO = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
 DIES = """
@@ -26,17 +23,6 @@ if os.environ["RANK"] == "1":
     benchmark.score_images = lambda *anything: os._exit(9)
 sys.exit(main(sys.argv[1:]))
 """
-
-
-def launch(launcher: list[str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *launcher, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
 
 
 def dataset(folder: Path) -> Path:

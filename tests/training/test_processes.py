@@ -1,9 +1,6 @@
 """Several processes: what `accelerate launch` makes of a run is the run of one process with the whole batch."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,8 +10,8 @@ import torch
 
 from deblur_cli.training.checkpoint import read_checkpoint
 from models import create_model
+from tests import launching
 
-ROOT = Path(__file__).parents[2]
 ONE: list[str] = []
 # For processors too: it is what makes accelerate start more than one process on a machine, which --cpu does not.
 TWO = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
@@ -83,14 +80,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def launch(launcher: list[str], *arguments: str | Path) -> str:
-    done = subprocess.run(
-        [sys.executable, *launcher, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
+    done = launching.launch(launcher, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
