@@ -195,7 +195,7 @@ def test_a_failed_fetch_names_both_ways_out_and_leaves_nothing(
     message = refusal()
     assert "127.0.0.1" in message and vgg.WEIGHTS_FILE in message
     assert "--vgg FILE" in message and "connect" in message
-    assert ("404" in message) == (fault == "not found")
+    assert ("HTTP Error 404" in message) == (fault == "not found")
     assert ("cut short" in message) == (fault in ("altered", "cut short", "cut in the middle of the transfer"))
     assert not list(cache.iterdir())
 
