@@ -29,6 +29,8 @@ class Progress:
 
     step: int = 0
     """Optimiser steps done."""
+    stage: int = 0
+    """Number of the stage that the last of them was in."""
     elapsed: float = 0.0
     """Seconds of training done, over all its sessions."""
     best: float = float("-inf")

@@ -57,6 +57,7 @@ class Learner:
         self._optimizers = make_optimizers(self.network, recipe)
         self._image_losses = ImageLosses(recipe, accelerator, vgg)
         self._adversary = Adversary(recipe, accelerator) if "adversarial" in recipe.losses else None
+        self.stage: Stage | None = None  # of the step before
         # What a checkpoint keeps.
         self.modules = {"network": self.network, "average": self.average}
         self.optimizers = list(self._optimizers)
@@ -76,6 +77,12 @@ class Learner:
             Scalars of this process: `loss`, which is what the gradients are of, its parts before they are weighted, and
             the `critic`'s own.
         """
+        if self.stage is not None and stage.objective != self.stage.objective:
+            # Moments of another loss mislead: where gradients grow a thousandfold, as from pixels to 100 times VGG19's
+            # features, Adam would take steps sixteen times its rate and undo the stage before.
+            for optimizer in self._optimizers:
+                optimizer.state.clear()
+        self.stage = stage
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = rate * group["share"]
         blurred, sharp = (self._own(images) for images in batch)

@@ -60,6 +60,11 @@ class Stage:
             "adversarial": self.adversarial_weight,
         }
 
+    @property
+    def objective(self) -> tuple[str, dict[str, float]]:
+        """What is minimised; stages that differ in it have gradients of different sizes."""
+        return self.loss, self.loss_weights
+
 
 @dataclass(frozen=True)
 class Recipe:

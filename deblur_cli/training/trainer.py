@@ -82,6 +82,7 @@ def train(
                 f"the checkpoint in {output} belongs to another recipe ('{saved.name}'); use a new folder"
             )
         restore_checkpoint(tensors, learner.modules, learner.optimizers)
+        learner.stage = recipe.stages[done.stage]
     output.mkdir(parents=True, exist_ok=True)
     started = limits.clock() - done.elapsed
 
@@ -116,7 +117,8 @@ def train(
                 )
             learner.update(done.step)
             plateau = done.plateau.after(losses["loss"], recipe.schedule)
-            done = replace(done, step=done.step + 1, elapsed=elapsed, plateau=plateau)
+            number = recipe.stages.index(stage)
+            done = replace(done, step=done.step + 1, stage=number, elapsed=elapsed, plateau=plateau)
             finished = done.step >= last or progress_at(done.step) >= 1 or wish > 0
             scores = None
             if validator and (done.step % recipe.validate_every == 0 or (finished and not wish)):

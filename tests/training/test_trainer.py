@@ -125,7 +125,7 @@ def same_tensors(one: Path, other: Path) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("broken_at", [3, 6])  # before the critic's stage, and in it
+@pytest.mark.parametrize("broken_at", [3, 4, 6])  # before the critic's stage, at its beginning, and in it
 def test_a_resumed_run_against_a_critic_repeats_all_its_losses(
     tmp_path: Path, sources: list[Source], accelerator: object, broken_at: int
 ) -> None:
