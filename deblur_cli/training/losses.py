@@ -4,7 +4,7 @@ loss. Images are B×3×H×W in [0, 1]. What a critic says of them is in adversar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from deblur_cli.errors import UsageError
 from deblur_cli.training.unrolled import Restored, full_size
+from models.blocks import gaussian_pyramid
 from models.vgg import load_vgg
 
 if TYPE_CHECKING:
@@ -99,15 +100,18 @@ def last(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Tensor) 
 
 
 def summed(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Tensor) -> Tensor:
-    """Σ L_k over the scales k, each of weight 1 (Tao et al., "Scale-recurrent network for deep image deblurring", CVPR
-    2018, section "Losses")."""
-    return torch.stack(_per_scale(loss, restored, sharp, blurred)).sum()
+    """Σ L_k over the scales k, each of weight 1, images reduced bilinearly (Tao et al., "Scale-recurrent network for deep
+    image deblurring", CVPR 2018, section "Losses")."""
+    pyramid = _pyramid(restored)
+    return torch.stack(_per_scale(loss, pyramid, _bilinear(sharp, pyramid), _bilinear(blurred, pyramid))).sum()
 
 
 def normalised(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Tensor) -> Tensor:
-    """1/(2K) Σ L_k over K scales (Nah et al., "Deep multi-scale convolutional neural network for dynamic scene
-    deblurring", CVPR 2017, eq. 5); half the loss where there is one scale."""
-    return torch.stack(_per_scale(loss, restored, sharp, blurred)).mean() / 2
+    """1/(2K) Σ L_k over the K scales of a Gaussian pyramid (Nah et al., "Deep multi-scale convolutional neural network
+    for dynamic scene deblurring", CVPR 2017, eq. 5); half the loss where there is one scale."""
+    pyramid = _pyramid(restored)
+    references = (gaussian_pyramid(images, len(pyramid)) for images in (sharp, blurred))
+    return torch.stack(_per_scale(loss, pyramid, *references)).mean() / 2
 
 
 SCALES: dict[str, Callable[[ContentLoss, Restored, Tensor, Tensor], Tensor]] = {
@@ -120,8 +124,6 @@ SCALES: dict[str, Callable[[ContentLoss, Restored, Tensor, Tensor], Tensor]] = {
 def multi_scale(name: str, scales: str) -> MultiScaleLoss:
     """The content loss `name` over the scales of a pyramid, put together as `scales` says.
 
-    The sharp and the blurred image are reduced bilinearly to the size of each scale.
-
     Raises:
         UsageError: there is no such loss, or no such way to put scales together.
     """
@@ -130,15 +132,25 @@ def multi_scale(name: str, scales: str) -> MultiScaleLoss:
     return partial(SCALES[scales], content_loss(name))
 
 
-def _per_scale(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Tensor) -> list[Tensor]:
-    pyramid = [restored] if isinstance(restored, Tensor) else restored
-    return [loss(scale, _reduced(sharp, scale), _reduced(blurred, scale)) for scale in pyramid]
+def _pyramid(restored: Restored) -> list[Tensor]:
+    return [restored] if isinstance(restored, Tensor) else restored
 
 
-def _reduced(images: Tensor, scale: Tensor) -> Tensor:
-    if images.shape[2:] == scale.shape[2:]:
-        return images
-    return functional.interpolate(images, size=scale.shape[2:], mode="bilinear", align_corners=False)
+def _bilinear(images: Tensor, pyramid: Sequence[Tensor]) -> list[Tensor]:
+    """The images in the sizes of a pyramid's."""
+    sizes = [scale.shape[2:] for scale in pyramid]
+    return [
+        images
+        if size == images.shape[2:]
+        else functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        for size in sizes
+    ]
+
+
+def _per_scale(
+    loss: ContentLoss, restored: Sequence[Tensor], sharp: Sequence[Tensor], blurred: Sequence[Tensor]
+) -> list[Tensor]:
+    return [loss(*images) for images in zip(restored, sharp, blurred, strict=True)]
 
 
 def perceptual(features: nn.Module, restored: Tensor, sharp: Tensor) -> Tensor:

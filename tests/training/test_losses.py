@@ -10,6 +10,7 @@ from deblur_cli.errors import UsageError
 from deblur_cli.training.losses import CONTENT_LOSSES, ImageLosses, content_loss, multi_scale, perceptual
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.trainer import default_accelerator
+from models.blocks import gaussian_pyramid
 from models.vgg import VGG19Features
 
 SHARP = torch.full((2, 3, 4, 4), 0.5)
@@ -82,6 +83,14 @@ def test_a_scale_is_compared_with_the_sharp_image_reduced_to_it() -> None:
     half = sharp.unflatten(3, (4, 2)).unflatten(2, (4, 2)).mean(dim=(3, 5))
     assert float(multi_scale("mse", "sum")([half, sharp], sharp, sharp)) == pytest.approx(0, abs=1e-12)
     assert float(multi_scale("mse", "sum")([half.roll(1, 3), sharp], sharp, sharp)) > 0.01
+
+
+def test_normalised_scales_are_those_of_the_gaussian_pyramid_that_the_network_sees() -> None:
+    sharp = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    loss = multi_scale("mse", "normalised")
+    assert float(loss(gaussian_pyramid(sharp, 3), sharp, sharp)) == 0
+    half = nn.functional.avg_pool2d(sharp, 2)
+    assert float(loss([half, sharp], sharp, sharp)) > 1e-3
 
 
 def test_unknown_scales_name_those_there_are() -> None:
