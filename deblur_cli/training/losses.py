@@ -100,8 +100,8 @@ def last(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Tensor) 
 
 
 def summed(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Tensor) -> Tensor:
-    """Σ L_k over the scales k, each of weight 1, images reduced bilinearly (Tao et al., "Scale-recurrent network for deep
-    image deblurring", CVPR 2018, section "Losses")."""
+    """Σ L_k over the scales k, each of weight 1, images reduced bilinearly (Tao et al., "Scale-recurrent network for
+    deep image deblurring", CVPR 2018, section "Losses")."""
     pyramid = _pyramid(restored)
     return torch.stack(_per_scale(loss, pyramid, _bilinear(sharp, pyramid), _bilinear(blurred, pyramid))).sum()
 
