@@ -4,9 +4,9 @@
 
 Four crops of this project's own photos, blurred once, are all there is to learn, so a network that does not come to
 restore them better than they were has a fault in its layers, losses or recipe. Losses, optimiser and stages are the
-recipe's, squeezed into the steps, an adversarial stage into the last of them; the batch is these crops. One row a
-recipe: PSNR in dB of the blurred and of the restored crops, least and largest value of each part of the loss, whether
-all were finite, minutes. Exits with 1 if a recipe was not finite or gained nothing.
+recipe's, squeezed into the steps: a tenth of them warms up, and an adversarial stage has the last of them. The batch is
+these crops. One row a recipe: PSNR in dB of the blurred and of the restored crops, least and largest value of each part
+of the loss, whether all were finite, minutes. Exits with 1 if a recipe was not finite or gained nothing.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def centre(images: Tensor, side: int) -> Tensor:
 def overfit(recipe: Recipe, steps: int, crop: int, vgg: Path | None, device: str) -> tuple[str, bool]:
     """Train on the fixed batch; the row of the table, and whether the network learned."""
     # The running average would lag behind so short a run.
-    recipe = replace(recipe, batch=4, steps=steps, ema=0.0, warmup=min(recipe.warmup, steps // 10))
+    recipe = replace(recipe, batch=4, steps=steps, ema=0.0, warmup=steps // 10)
     if len(recipe.stages) > 1:  # what a critic asks for is not PSNR: it has the last steps, to show that it trains
         recipe = replace(recipe, stages=(replace(recipe.stages[0], until=BEFORE_CRITIC), recipe.stages[-1]))
     nine_layer = recipe.adversarial.critic == "nine-layer"  # judges 256×256, sixteen times dearer than the middle of it
