@@ -22,26 +22,12 @@ from deblur_cli.training.data import ClipSource, PhotoSource, load_clips, load_p
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.trainer import Limits, train
 from deblur_cli.training.validation import Validator, paired_set, synthetic_set
+from models.base import ResidualBlock
 from models.lite import PlainBlock, UnshuffledUNet
 
 EASY = BlurSettings(
     length=(3, 16), straight=1.0, roll=0, foreground=0, linear=0, saturation=0, defocus=0, noise=0, jpeg=0
 )
-
-
-class ResidualBlock(nn.Module):
-    """x + conv(ReLU(conv(x))), 3×3, without normalisation (the block of EDSR, Lim et al., CVPR workshops 2017)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        # A block starts near the identity: with no normalisation, that is what keeps a deep stack trainable.
-        with torch.no_grad():
-            self.conv2.weight.mul_(0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(torch.relu(self.conv1(x)))
 
 
 class GatedBlock(nn.Module):

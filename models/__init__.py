@@ -7,6 +7,7 @@
 """
 
 from models import (  # noqa: F401  (importing a network registers it)
+    base,
     baselines,
     deblurgan,
     deepdeblur,
