@@ -29,7 +29,20 @@ class PhotoError(DeblurError):
 
 
 class VideoError(DeblurError):
-    """A video file that cannot be read or written: not a video, undecodable, no encoder for it, a full disk."""
+    """A video file that cannot be read or written: not a video, undecodable, no encoder for it."""
+
+
+class DiskFullError(DeblurError):
+    """There is no room for what is to be written, or a quota is used up.
+
+    Args:
+        message: says how much room is needed, where that can be told.
+        whole: about how many bytes all of the file would take; None: that cannot be told.
+    """
+
+    def __init__(self, message: str, whole: float | None = None) -> None:
+        super().__init__(message)
+        self.whole = whole
 
 
 class OutOfMemoryError(DeblurError):

@@ -8,6 +8,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+ONE: list[str] = []
+"""Launches one process."""
+# --multi_gpu on processors too: it is what makes accelerate start more than one process on a machine; --cpu does not.
+TWO = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+"""Launches two that work together."""
 
 
 def launch(launcher: list[str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:

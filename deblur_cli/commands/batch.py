@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.media.plan import Plan
-    from deblur_cli.restoration.photo_batch import Outcome
+    from deblur_cli.restoration.report import Outcome
     from deblur_cli.restoration.restorer import Restorer
 
 
@@ -50,6 +52,16 @@ def load_restorer(engine: dict[str, Any], notify: Callable[[str], None]) -> Rest
     return Restorer(**engine, notify=lambda text: notify(f"note: {text}"))
 
 
+@contextmanager
+def on_termination(handler: Any) -> Iterator[None]:
+    """SIGTERM, which also ends the other processes of a run where one has died, goes to `handler` (see `signal`)."""
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def print_plan(plan: Plan) -> int:
     """Print what would be done; returns the exit code."""
     for item in plan.items:
@@ -65,7 +77,7 @@ def save_report(
     plan: Plan, outcomes: Sequence[Outcome], restorer: Restorer | None, report: Path, interrupted: bool
 ) -> bool:
     """Write the report; says so and returns False where that fails."""
-    from deblur_cli.restoration.photo_report import build_report, write_report
+    from deblur_cli.restoration.report import build_report, write_report
 
     try:
         write_report(build_report(plan, outcomes, restorer, interrupted=interrupted), report)

@@ -10,17 +10,14 @@ from typing import Annotated
 import typer
 
 from deblur_cli.commands.console import say, shown
-from deblur_cli.commands.options import Device, Precision, Tile
+from deblur_cli.commands.options import Device, Models, Precision, Tile
 from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 _WIDE = 500
 
 
 def bench(
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", "-m", metavar="NAME_OR_FILE", help="A network; repeat for several. [default: lite]"),
-    ] = None,
+    model: Models = None,
     size: Annotated[
         list[str] | None,
         typer.Option(metavar="WIDTHxHEIGHT", help="Size of the frames; repeat for several. [default: 1280x720]"),

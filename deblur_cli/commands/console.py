@@ -26,19 +26,22 @@ def say(text: str) -> None:
 class Progress:
     """Counts finished things on standard error: a bar with the time left on a terminal, else one plain line each.
 
+    Where several processes work together, one is `visible`; from the others only what `say` is given is heard.
+
     with Progress(total=12, unit="photos") as progress:
         progress.advance("a.jpg restored")
         progress.say("smaller tiles are used")
     """
 
-    def __init__(self, total: int, unit: str) -> None:
+    def __init__(self, total: int, unit: str, *, visible: bool = True) -> None:
         self.total = total
         self.unit = unit
+        self.visible = visible
         self._count = 0
         self._bar: Bar | None = None
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if self.visible and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -67,7 +70,7 @@ class Progress:
         self._count += 1
         if self._bar is not None:
             self._bar.advance(self._bar.task_ids[0])
-        else:
+        elif self.visible:
             say(f"[{self._count}/{self.total}] {line}")
 
     def say(self, text: str) -> None:

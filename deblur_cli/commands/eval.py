@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deblur_cli.commands.console import Progress, shown
-from deblur_cli.commands.options import Device, Overlap, Precision, Tile, engine_options
+from deblur_cli.commands.console import Progress, say, shown
+from deblur_cli.commands.options import Device, Models, Overlap, Precision, Tile, engine_options
 from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
+    from deblur_cli.evaluation.benchmark import Failure, ImageResult
     from deblur_cli.evaluation.datasets import Dataset, Pair
     from deblur_cli.evaluation.gallery import Views
     from deblur_cli.evaluation.journal import Journal
-    from deblur_cli.evaluation.metrics import Scores
-    from deblur_cli.evaluation.processes import Processes
+    from deblur_cli.evaluation.perceptual import Lpips
     from deblur_cli.evaluation.report import ModelReport, Report
+    from deblur_cli.restoration.processes import Processes
     from models.weights import LoadedModel
 
 _WIDE = 500
@@ -44,9 +45,10 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", help="Blurred pictures of any dataset, with --sharp.")
     ] = None,
     sharp: Annotated[Path | None, typer.Option(metavar="DIR", help="Their sharp ones, of the same names.")] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", "-m", metavar="NAME_OR_FILE", help="A network; repeat for several. [default: lite]"),
+    model: Models = None,
+    metric: Annotated[
+        Literal["lpips"] | None,
+        typer.Option(help="A metric beside PSNR and SSIM; lpips takes its package: pip install lpips."),
     ] = None,
     as_float: Annotated[bool, typer.Option("--float", help="Do not round to 8 bits before scoring.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score only the first pairs.")] = None,
@@ -102,9 +104,11 @@ def evaluate(
         dataset = dataset.first(limit)
     if save is not None:
         _check_save(save, dataset)
-    from deblur_cli.evaluation.processes import Processes
+    if metric and dataset.protocol != "pixelwise":
+        raise UsageError(f"--metric lpips compares pixel by pixel, and {dataset.protocol}'s protocol does not")
+    from deblur_cli.restoration.processes import Processes
 
-    processes = Processes(device)
+    processes = Processes(device, advice="with --journal FILE, the same command goes on from what there is")
     report, views = _score(
         dataset,
         engines,
@@ -113,13 +117,16 @@ def evaluate(
         keep_state=not no_state,
         save=save,
         journal=journal,
+        lpips=bool(metric),
         pictures=html is not None,
     )
     processes.close()
     if not processes.is_first:
         raise typer.Exit(EXIT_OK)
-    _print(report)
-    _write(report, views, csv, json, html)
+    try:
+        _write(report, views, csv, json, html)
+    finally:  # only then, as a reader of the table may be gone (`| head`)
+        _print(report)
     failed = any(one.result.failures for one in report.models)
     raise typer.Exit(EXIT_SOME_FAILED if failed else EXIT_OK)
 
@@ -168,6 +175,7 @@ def _score(
     keep_state: bool,
     save: Path | None,
     journal: Path | None,
+    lpips: bool,
     pictures: bool,
 ) -> tuple[Report, dict[str, Mapping[Pair, Views]]]:
     from deblur_cli.evaluation.report import Report
@@ -176,8 +184,13 @@ def _score(
     # All are loaded before the first is run, so that a wrong name does not come up after an hour.
     loaded = [load_model(engine["model"]) for engine in engines]
     labels = _labels(loaded)
+    metric = _lpips(processes) if lpips else None
     conditions = _conditions(dataset, rounding, keep_state, engines, dict(zip(labels, loaded, strict=True)))
-    run = _Run(dataset, processes, rounding=rounding, keep_state=keep_state, pictures=pictures)
+    description = metric.description if metric else None
+    conditions["--metric"] = description
+    if processes.count > 1 and processes.is_first:
+        say(f"{processes.count} processes share {len(dataset.pairs)} pairs; the first one's are shown")
+    run = _Run(dataset, processes, rounding=rounding, keep_state=keep_state, lpips=metric, pictures=pictures)
     with ExitStack() as stack:
         kept = _open(journal, conditions, processes, stack) if journal else None
         models = [
@@ -189,7 +202,15 @@ def _score(
             )
             for model, label, engine in zip(loaded, labels, engines, strict=True)
         ]
-    return Report(dataset, rounding, tuple(models)), run.views
+    return Report(dataset, rounding, tuple(models), description), run.views
+
+
+def _lpips(processes: Processes) -> Lpips:
+    from deblur_cli.evaluation.perceptual import Lpips
+    from deblur_cli.restoration.device import resolve_device
+
+    with processes.first_before_others():  # whose weights may have to be fetched
+        return Lpips(resolve_device(processes.device))
 
 
 def _open(path: Path, conditions: dict[str, Any], processes: Processes, stack: ExitStack) -> Journal:
@@ -230,24 +251,31 @@ class _Run:
     """Scores networks over a dataset, one after the other."""
 
     def __init__(
-        self, dataset: Dataset, processes: Processes, *, rounding: bool, keep_state: bool, pictures: bool
+        self,
+        dataset: Dataset,
+        processes: Processes,
+        *,
+        rounding: bool,
+        keep_state: bool,
+        lpips: Lpips | None,
+        pictures: bool,
     ) -> None:
         self._dataset = dataset
         self._processes = processes
-        self._share = processes.share(dataset)
+        self._share = processes.share(dataset.groups())
         self._rounding = rounding
         self._keep_state = keep_state
+        self._lpips = lpips
         self._pictures = pictures
         self.views: dict[str, Mapping[Pair, Views]] = {}
         """Pictures of each network's best and worst images, where they are wanted."""
-        self._blurred: dict[Pair, Scores] = {}
-        """Scores of the blurred pictures, which are the same for every network."""
+        self._known: dict[Pair, ImageResult] = {}
+        """Results of earlier networks, for what they say of blurred pictures, which are the same for every network."""
 
     def score(self, engine: dict[str, Any], label: str, save: Path | None, journal: Journal | None) -> ModelReport:
         """One network over the dataset."""
-        from deblur_cli.evaluation.benchmark import Failure, ImageResult, benchmark, saved_path, whole_groups
+        from deblur_cli.evaluation.benchmark import Failure, benchmark, merge, saved_path, whole_groups
         from deblur_cli.evaluation.gallery import Gallery, with_saved
-        from deblur_cli.evaluation.processes import merge
         from deblur_cli.evaluation.report import describe
         from deblur_cli.restoration.restorer import Restorer
 
@@ -273,7 +301,7 @@ class _Run:
                 journal.add(label, result)
             progress.advance(f"{label}: {result.pair.label} {result.gain:+.2f} dB")
 
-        progress = Progress(len(self._share) - len(done), label)
+        progress = Progress(len(self._share) - len(done), label, visible=self._processes.is_first)
         with progress:
             restorer = Restorer(**engine, notify=notify)
             if done:
@@ -287,13 +315,14 @@ class _Run:
                     save=save,
                     share=self._share,
                     done=done.values(),
-                    known=self._blurred,
+                    known=self._known,
+                    lpips=self._lpips,
                     progress=advance,
                     look=gallery.add if self._pictures else None,
                 )
             except OSError as error:
                 raise UsageError(f"the restored pictures or the journal cannot be saved: {error}") from error
-        self._blurred |= {image.pair: image.blurred for image in result.images}
+        self._known |= {image.pair: image for image in result.images}
         shares = self._processes.gather((result, notes, dict(gallery.views)))
         merged = merge(self._dataset, (share for share, _, _ in shares))
         if self._pictures:

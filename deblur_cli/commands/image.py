@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,17 +14,32 @@ from deblur_cli.commands.batch import (
     check_report,
     kinds,
     load_restorer,
+    on_termination,
     print_plan,
     print_summary,
     save_report,
 )
 from deblur_cli.commands.console import Progress, say
-from deblur_cli.commands.options import Device, Overlap, Precision, Tile, engine_options
-from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, PhotoError, UsageError
+from deblur_cli.commands.options import (
+    Device,
+    DryRun,
+    MemoryLimit,
+    Overlap,
+    Precision,
+    Report,
+    Strength,
+    Suffix,
+    Tile,
+    engine_options,
+    model_option,
+)
+from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, DeblurError, PhotoError, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.media.plan import Plan
-    from deblur_cli.restoration.photo_batch import Outcome
+    from deblur_cli.restoration.processes import Processes
+    from deblur_cli.restoration.report import Outcome
+    from deblur_cli.restoration.restorer import Restorer
 
 STREAM = "-"
 
@@ -38,14 +54,9 @@ def image(
             "--output", "-o", metavar="OUT", help="A folder; a file for a single photo; - for standard output."
         ),
     ] = None,
-    model: Annotated[str, typer.Option("--model", "-m", metavar="NAME_OR_FILE", help="The network.")] = "lite",
-    strength: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="How much of the restoration is applied; 0 changes nothing.")
-    ] = 1.0,
-    suffix: Annotated[
-        str | None,
-        typer.Option(help="Put behind the names of outputs. [default: _deblurred, none in an output folder]"),
-    ] = None,
+    model: Annotated[str, model_option("The network.")] = "lite",
+    strength: Strength = 1.0,
+    suffix: Suffix = None,
     format_name: Annotated[
         str | None, typer.Option("--format", help="Format of the outputs (png, jpg, ...). [default: each photo's own]")
     ] = None,
@@ -53,31 +64,31 @@ def image(
         int | None, typer.Option(min=1, max=100, help="Quality of lossy formats. [default: the photo's own]")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make outputs again that exist.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
+    dry_run: DryRun = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Write the blurred and the restored photo side by side.")
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Photos read ahead, and photos written behind.")] = 2,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Write what became of each photo to this file.")
-    ] = None,
+    report: Report = None,
     device: Device = "auto",
     precision: Precision = "auto",
     tile: Tile = "auto",
     overlap: Overlap = None,
-    memory_limit: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Memory that the network may use on a processor, like 2G.")
-    ] = None,
+    memory_limit: MemoryLimit = None,
 ) -> None:
     """Make blurred photos sharp.
 
     Outputs lie beside the photos as NAME_deblurred, or below OUT under their own names. Inputs are never changed, and
     outputs that exist are skipped, so that a run that was broken off goes on when it is started again.
+    `accelerate launch -m deblur_cli image …` shares the photos out.
     """
-    engine = engine_options(model, device, precision, tile, overlap, memory_limit) | {"strength": strength}
+    from deblur_cli.restoration.processes import Processes
+
+    processes = Processes(device, advice="what is done is kept: the same command goes on")
+    engine = engine_options(model, processes.device, precision, tile, overlap, memory_limit) | {"strength": strength}
     if STREAM in inputs or output == STREAM:
-        if dry_run or report or suffix is not None:
-            raise UsageError("--dry-run, --report and --suffix cannot be used with '-'")
+        if dry_run or report or suffix is not None or processes.count > 1:
+            raise UsageError("--dry-run, --report, --suffix and several processes cannot be used with '-'")
         _restore_stream(inputs, output, engine, format_name, quality, compare, overwrite)
         return
     plan = _plan(inputs, output, suffix=suffix, format_name=format_name, overwrite=overwrite, compare=compare)
@@ -85,10 +96,14 @@ def image(
     if dry_run:
         if report:
             raise UsageError("--dry-run writes nothing, and so no --report either")
-        raise typer.Exit(print_plan(plan))
+        raise typer.Exit(print_plan(plan) if processes.is_first else EXIT_OK)
     if report:
         check_report(report, plan, "photo")
-    raise typer.Exit(_restore_files(plan, engine, report, jobs=jobs, quality=quality, compare=compare))
+    # Nobody begins to write before all have seen what is there, and all go by what the first has seen.
+    plan = processes.gather(plan)[0]
+    code = _restore_files(plan, engine, processes, report, jobs=jobs, quality=quality, compare=compare)
+    processes.close()
+    raise typer.Exit(code)
 
 
 def _plan(inputs: list[str], output: str | None, **options: Any) -> Plan:
@@ -104,13 +119,21 @@ def _plan(inputs: list[str], output: str | None, **options: Any) -> Plan:
 
 
 def _restore_files(
-    plan: Plan, engine: dict[str, Any], report: Path | None, *, jobs: int, quality: int | None, compare: bool
+    plan: Plan,
+    engine: dict[str, Any],
+    processes: Processes,
+    report: Path | None,
+    *,
+    jobs: int,
+    quality: int | None,
+    compare: bool,
 ) -> int:
-    from deblur_cli.restoration.photo_batch import restore_photos
+    from deblur_cli.restoration.photo_batch import restore_photos, share_of
 
     outcomes: list[Outcome] = []
-    to_restore = {item.source for item in plan.having("restore")}
-    progress = Progress(len(to_restore), "photos")
+    share = share_of(plan, processes)
+    to_restore = {item.source for item in share.having("restore")}
+    progress = Progress(len(to_restore), "photos", visible=processes.is_first)
     restorer = load_restorer(engine, progress.say) if to_restore else None
 
     def done(outcome: Outcome) -> None:
@@ -118,21 +141,48 @@ def _restore_files(
         if outcome.source in to_restore:
             progress.advance(_line(outcome))
 
-    for folder in plan.empty:
-        say(f"warning: there are no photos in {folder}")
+    if processes.is_first:
+        for folder in plan.empty:
+            say(f"warning: there are no photos in {folder}")
+        if processes.count > 1:
+            say(f"{processes.count} processes share {len(plan.having('restore'))} photos; the first one's are shown")
     interrupted = True
+    with on_termination(signal.default_int_handler):
+        try:
+            with progress:
+                restore_photos(share, restorer, jobs=jobs, quality=quality, compare=compare, done=done)
+            interrupted = False
+        finally:
+            # What is left to do is short, and all that tells the user what became of the photos.
+            with on_termination(signal.SIG_IGN):
+                code = _conclude(plan, outcomes, restorer, processes, report, interrupted)
+    return code
+
+
+def _conclude(
+    plan: Plan,
+    outcomes: list[Outcome],
+    restorer: Restorer | None,
+    processes: Processes,
+    report: Path | None,
+    interrupted: bool,
+) -> int:
+    """Gather what became of the photos in all processes; the first one says and reports it. Returns the exit code."""
     try:
-        with progress:
-            restore_photos(plan, restorer, jobs=jobs, quality=quality, compare=compare, done=done)
-        interrupted = False
-    finally:
-        order = {item.source: place for place, item in enumerate(plan.items)}
-        outcomes.sort(key=lambda outcome: order[outcome.source])
-        reported = report is None or save_report(plan, outcomes, restorer, report, interrupted)
-        seconds = [outcome.seconds for outcome in outcomes if outcome.status == "restored"]
-        print_summary(plan, outcomes, f"{sum(seconds) / len(seconds):.2f} s each" if seconds else "")
+        shares = processes.gather((outcomes, interrupted))
+    except DeblurError as error:
+        say(f"deblur: {error}")
+        shares = [(outcomes, True)]
+    if not processes.is_first:
+        return EXIT_OK
+    order = {item.source: place for place, item in enumerate(plan.items)}
+    outcomes = sorted((one for share, _ in shares for one in share), key=lambda outcome: order[outcome.source])
+    unfinished = any(broken_off for _, broken_off in shares)
+    reported = report is None or save_report(plan, outcomes, restorer, report, unfinished)
+    seconds = [outcome.seconds for outcome in outcomes if outcome.status == "restored"]
+    print_summary(plan, outcomes, f"{sum(seconds) / len(seconds):.2f} s each" if seconds else "")
     failed = any(outcome.status == "failed" for outcome in outcomes)
-    return EXIT_SOME_FAILED if failed or not reported else EXIT_OK
+    return EXIT_SOME_FAILED if failed or unfinished or not reported else EXIT_OK
 
 
 def _restore_stream(
@@ -146,7 +196,8 @@ def _restore_stream(
 ) -> None:
     """One photo, from standard input or to standard output or both."""
     from deblur_cli.media.naming import output_format
-    from deblur_cli.restoration.photo_batch import explain, restore_photo
+    from deblur_cli.restoration.photo_batch import restore_photo
+    from deblur_cli.restoration.report import explain
 
     if len(inputs) != 1 or (inputs[0] != STREAM and not Path(inputs[0]).is_file()):
         raise UsageError("with '-' there is one photo: from standard input, or from a file to standard output")

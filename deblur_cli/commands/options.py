@@ -1,8 +1,9 @@
-"""Options of the engine that several verbs have, and how they are read."""
+"""Options that several verbs have, and how they are read."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,27 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 Tile = Annotated[str, typer.Option(help="Side of the tiles in pixels, context apart; 0: none; auto.")]
 Overlap = Annotated[int | None, typer.Option(min=0, help="Context on each side of a tile. [default: the network's]")]
+
+MemoryLimit = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Memory that the network may use on a processor, like 2G.")
+]
+Strength = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="How much of the restoration is applied; 0 changes nothing.")
+]
+Suffix = Annotated[
+    str | None, typer.Option(help="Put behind the names of outputs. [default: _deblurred, none in an output folder]")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
+Report = Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write what became of each input to this file.")]
+
+
+def model_option(help_text: str) -> Any:
+    """The option `-m`; `help_text` says which network is meant, and by default."""
+    metavar = "NAME|FILE|hf:OWNER/REPO/FILE"
+    return typer.Option("--model", "-m", metavar=metavar, help=help_text)
+
+
+Models = Annotated[list[str] | None, model_option("A network; repeat for several. [default: lite]")]
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 

@@ -24,7 +24,19 @@ from deblur_cli.commands.batch import (
     save_report,
 )
 from deblur_cli.commands.console import say, shown
-from deblur_cli.commands.options import Device, Overlap, Precision, Tile, engine_options
+from deblur_cli.commands.options import (
+    Device,
+    DryRun,
+    MemoryLimit,
+    Overlap,
+    Precision,
+    Report,
+    Strength,
+    Suffix,
+    Tile,
+    engine_options,
+    model_option,
+)
 from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +47,10 @@ if TYPE_CHECKING:
 GPU_MODEL = "srn"
 """The network that is used where none is asked for, on a machine with a GPU and weights for it."""
 _LINE_SECONDS = 10.0
+_FFMPEG_ARGS = (
+    "Further arguments for ffmpeg: for the encoder, like '-tune film'; for the file, like '-movflags +faststart' or "
+    "'-metadata title=Pan'; for other streams, like '-c:a aac -b:a 128k'."
+)
 
 
 def video(
@@ -44,18 +60,8 @@ def video(
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="OUT", help="A folder; a file for a single video.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME_OR_FILE",
-            help="The network. [default: srn where a GPU can run it, else lite]",
-        ),
-    ] = None,
-    strength: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="How much of the restoration is applied; 0 changes nothing.")
-    ] = 1.0,
+    model: Annotated[str | None, model_option("The network. [default: srn where a GPU can run it, else lite]")] = None,
+    strength: Strength = 1.0,
     codec: Annotated[
         str, typer.Option(help="auto (the source's), h264, hevc, av1, vp9, prores, ffv1, or an encoder of ffmpeg's.")
     ] = "auto",
@@ -63,9 +69,7 @@ def video(
         float | None, typer.Option(min=0.0, max=63.0, help="Quality in the codec's scale; less is better.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Effort in the codec's scale (fast, slow, 6, ...).")] = None,
-    ffmpeg_args: Annotated[
-        str | None, typer.Option("--ffmpeg-args", help="Further arguments for ffmpeg's encoder, like '-tune film'.")
-    ] = None,
+    ffmpeg_args: Annotated[str | None, typer.Option("--ffmpeg-args", help=_FFMPEG_ARGS)] = None,
     start: Annotated[str | None, typer.Option(help="Begin there: 90, 1:30 or 0:01:30.5.")] = None,
     end: Annotated[str | None, typer.Option(help="End there.")] = None,
     compare: Annotated[
@@ -83,24 +87,17 @@ def video(
     no_scene_cuts: Annotated[
         bool, typer.Option("--no-scene-cuts", help="Do not let a recurrent network forget at scene cuts.")
     ] = False,
-    suffix: Annotated[
-        str | None,
-        typer.Option(help="Put behind the names of outputs. [default: _deblurred, none in an output folder]"),
-    ] = None,
+    suffix: Suffix = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make outputs again that exist, or were begun with other options.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Write what became of each video to this file.")
-    ] = None,
+    dry_run: DryRun = False,
+    report: Report = None,
     device: Device = "auto",
     precision: Precision = "auto",
     tile: Tile = "auto",
     overlap: Overlap = None,
-    memory_limit: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Memory that the network may use on a processor, like 2G.")
-    ] = None,
+    memory_limit: MemoryLimit = None,
 ) -> None:
     """Make blurred videos sharp.
 
@@ -197,10 +194,13 @@ def _check_codec(codec: str, crf: float | None, preset: str | None) -> None:
 
 
 def _words(arguments: str) -> tuple[str, ...]:
+    from deblur_cli.media.ffmpeg_arguments import options
+
     try:
-        return tuple(shlex.split(arguments))
+        words = shlex.split(arguments)
     except ValueError as error:
         raise UsageError(f"--ffmpeg-args '{arguments}' cannot be split into words: {error}") from error
+    return tuple(word for option in options(words) for word in option)
 
 
 def parse_time(text: str) -> float:
@@ -289,9 +289,14 @@ def _print_outcomes(plan: Plan, outcomes: list[VideoOutcome]) -> None:
     print_summary(plan, outcomes, f"{frames} frames, {frames / seconds:.1f} a second" if seconds else "")
     for outcome in restored:
         if outcome.undecodable:
-            typer.echo(shown(f"damaged: {outcome.source}: {outcome.undecodable} frames could not be decoded whole"))
+            typer.echo(shown(f"damaged: {outcome.source}: {_damage(outcome)}"))
         if outcome.damaged:
             typer.echo(shown(f"incomplete: {outcome.source}: {outcome.frames} frames are restored; {outcome.damaged}"))
+
+
+def _damage(outcome: VideoOutcome) -> str:
+    told = f"{outcome.undecodable} frames could not be decoded whole"
+    return f"{told}; in place of {outcome.repeated} of them the one before comes again" if outcome.repeated else told
 
 
 class FrameProgress:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from deblur_cli.errors import DatasetError
+from deblur_cli.evaluation import multiscale
 from deblur_cli.evaluation.metrics import SIGMA, WINDOW, Scores, score
 
 _RANGE = 255.0
@@ -32,7 +34,8 @@ def score_trajectory(images: Sequence[Tensor], frames: Iterable[Tensor]) -> list
     As in the authors' script: the scaled image is moved by whole pixels to where the circular cross-correlation of the
     channels' means is greatest, what it does not cover is black in both, and luminance (0.299, 0.587, 0.114) is
     compared over the whole picture. The best PSNR and the best SSIM may be those of different frames. The SSIM that is
-    published for this set is a multi-scale one, with which neither of ours compares.
+    published for this set is `ms_ssim`. A frame that is black, as a missing one may be stored, is passed over: any
+    picture scaled to it would be identical.
 
     Args:
         images: each 1×3×H×W with values of 0 to 255, on any device.
@@ -48,6 +51,8 @@ def score_trajectory(images: Sequence[Tensor], frames: Iterable[Tensor]) -> list
     spectra = [torch.fft.rfft2(image.mean(dim=1)) for image in floats]
     best: list[list[Scores]] = [[] for _ in images]
     for frame in frames:
+        if not frame.any():
+            continue
         sharp = frame.to(floats[0])
         spectrum, luma = torch.fft.rfft2(sharp.mean(dim=1)), _luma(sharp)
         for image, own_spectrum, scores in zip(floats, spectra, best, strict=True):
@@ -56,13 +61,10 @@ def score_trajectory(images: Sequence[Tensor], frames: Iterable[Tensor]) -> list
             offset = _translation(spectrum, own_spectrum, image.shape[2:])
             moved = _moved(_luma(image) * _scale(sharp, image), offset)
             covered = _moved(torch.ones_like(moved), offset)
-            scores += score(moved, luma * covered, data_range=_RANGE)
+            scores.append(_luminance_scores(moved, luma * covered))
     if not all(best):
         raise DatasetError("there is no sharp frame to compare with")
-    return [
-        Scores(*(max(values) for values in zip(*(vars(one).values() for one in scores), strict=True)))
-        for scores in best
-    ]
+    return [_best(scores) for scores in best]
 
 
 def score_registered(image: Tensor, sharp: Tensor) -> Scores:
@@ -96,6 +98,23 @@ def score_registered(image: Tensor, sharp: Tensor) -> Scores:
         psnr=-10 * math.log10(error) if error else math.inf,
         ssim=_covered_ssim(one, other, covered),
         ssim_matlab=volume[0].ssim_matlab,
+    )
+
+
+def _luminance_scores(image: Tensor, sharp: Tensor) -> Scores:
+    """Of 1×1×H×W images; multi-scale SSIM too where they are large enough for it."""
+    scores = score(image, sharp, data_range=_RANGE)[0]
+    if min(image.shape[2:]) < multiscale.LEAST:
+        return scores
+    return replace(scores, ms_ssim=multiscale.ms_ssim(image, sharp, data_range=_RANGE))
+
+
+def _best(scores: Sequence[Scores]) -> Scores:
+    return Scores(
+        psnr=max(one.psnr for one in scores),
+        ssim=max(one.ssim for one in scores),
+        ssim_matlab=max(one.ssim_matlab for one in scores),
+        ms_ssim=max((one.ms_ssim for one in scores if one.ms_ssim is not None), default=None),
     )
 
 

@@ -44,6 +44,8 @@ class Summary:
     """dB; infinite where all are, NaN where there are no images."""
     ssim: float
     ssim_matlab: float
+    ms_ssim: float | None
+    """None where no image has one."""
     identical: int
     """Images of infinite PSNR."""
 
@@ -60,6 +62,10 @@ class ImageResult:
     flicker: float | None = None
     """Of the restored frame after the one before it (see `sequences.Flicker`); None where it follows none."""
     blurred_flicker: float | None = None
+    """Of the blurred one."""
+    lpips: float | None = None
+    """Of the restored image (see `perceptual.Lpips`); None where it was not asked for."""
+    blurred_lpips: float | None = None
     """Of the blurred one."""
 
     @property
@@ -111,12 +117,17 @@ class BenchmarkResult:
     @property
     def flicker(self) -> float | None:
         """Mean over the frames that follow another, in grey levels of 8 bits; None where there are none."""
-        return mean_flicker(image.flicker for image in self.images)
+        return mean_of_known(image.flicker for image in self.images)
 
     @property
     def blurred_flicker(self) -> float | None:
         """That of the blurred frames."""
-        return mean_flicker(image.blurred_flicker for image in self.images)
+        return mean_of_known(image.blurred_flicker for image in self.images)
+
+    @property
+    def lpips(self) -> float | None:
+        """Mean over images; None where it was not asked for."""
+        return mean_of_known(image.lpips for image in self.images)
 
     @property
     def worst(self) -> ImageResult | None:
@@ -144,6 +155,7 @@ def summarise(scores: Iterable[Scores]) -> Summary:
         psnr=math.inf if identical and not finite else _mean(finite),
         ssim=_mean(one.ssim for one in listed),
         ssim_matlab=_mean(one.ssim_matlab for one in listed),
+        ms_ssim=mean_of_known(one.ms_ssim for one in listed),
         identical=identical,
     )
 
@@ -154,11 +166,11 @@ def means_of_sequences(scores: Mapping[Pair, Scores]) -> Summary:
     for pair, one in scores.items():
         sequences.setdefault(pair.sequence, []).append(one)
     means = [summarise(listed) for listed in sequences.values()]
-    over = summarise(Scores(mean.psnr, mean.ssim, mean.ssim_matlab) for mean in means)
+    over = summarise(Scores(mean.psnr, mean.ssim, mean.ssim_matlab, mean.ms_ssim) for mean in means)
     return replace(over, identical=sum(mean.identical for mean in means))
 
 
-def mean_flicker(values: Iterable[float | None]) -> float | None:
+def mean_of_known(values: Iterable[float | None]) -> float | None:
     """The mean of those that are known; None where none is."""
     known = [value for value in values if value is not None]
     return _mean(known) if known else None
@@ -173,7 +185,8 @@ def benchmark(
     save: Path | None = None,
     share: Collection[Pair] | None = None,
     done: Collection[ImageResult] = (),
-    known: Mapping[Pair, Scores] | None = None,
+    known: Mapping[Pair, ImageResult] | None = None,
+    lpips: Callable[[Tensor, Tensor], float] | None = None,
     progress: Callable[[ImageResult | Failure], None] | None = None,
     look: Callable[[ImageResult, Tensor, Tensor], None] | None = None,
 ) -> BenchmarkResult:
@@ -191,7 +204,8 @@ def benchmark(
             replaced.
         share: the pairs to score, whole groups of the dataset (`Dataset.groups`), where other processes do the rest.
         done: results of an earlier run over the same dataset, of whole groups; these are not restored again.
-        known: scores of blurred pictures from an earlier run over the same dataset, which are then not taken again.
+        known: results of another network over the same dataset: what they say of blurred pictures is not taken again.
+        lpips: takes LPIPS as well, of images and their sharp ones as for `score_images` (`perceptual.Lpips`).
         progress: called after each pair with what became of it; not for those done.
         look: called with each image that was scored here, its blurred picture, 1×3×H×W uint8, and its restored one,
             1×3×H×W in [0, 1], which is free after the call (`gallery.Gallery.add`).
@@ -206,7 +220,7 @@ def benchmark(
     shared = frozenset(dataset.pairs if share is None else share)
     own = [pair for pair in dataset.pairs if pair in shared]
     pairs = [pair for pair in own if pair not in results]
-    scorer = _Scorer(dataset, rounding, known or {})
+    scorer = _Scorer(dataset, rounding, known or {}, lpips)
     frames = FrameRestorer(restorer, keep_state=keep_state and dataset.video)
     with ThreadPoolExecutor(1) as helper:
         # The helper does one thing after the other: when a pair has been read, what was to be saved before it has been.
@@ -232,6 +246,18 @@ def benchmark(
     return BenchmarkResult(
         images=tuple(result for result in ordered if isinstance(result, ImageResult)),
         failures=tuple(result for result in ordered if isinstance(result, Failure)),
+    )
+
+
+def merge(dataset: Dataset, shares: Iterable[BenchmarkResult]) -> BenchmarkResult:
+    """The results of all shares of a dataset, in its order."""
+    shares = list(shares)
+    place = {pair: number for number, pair in enumerate(dataset.pairs)}
+    images = [image for share in shares for image in share.images]
+    failures = [failure for share in shares for failure in share.failures]
+    return BenchmarkResult(
+        images=tuple(sorted(images, key=lambda image: place[image.pair])),
+        failures=tuple(sorted(failures, key=lambda failure: place[failure.pair])),
     )
 
 
@@ -278,10 +304,17 @@ class _Attempt(NamedTuple):
 class _Scorer:
     """Scores pairs in the order of a dataset, with the flicker of frames that follow each other."""
 
-    def __init__(self, dataset: Dataset, rounding: bool, known: Mapping[Pair, Scores]) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        rounding: bool,
+        known: Mapping[Pair, ImageResult],
+        lpips: Callable[[Tensor, Tensor], float] | None,
+    ) -> None:
         self._protocol = dataset.protocol
         self._rounding = rounding
         self._known = known
+        self._lpips = lpips
         self._flickers = (Flicker(), Flicker()) if dataset.video else ()
 
     def result(self, pair: Pair, attempt: _Attempt | Failure) -> ImageResult | Failure:
@@ -292,13 +325,23 @@ class _Scorer:
         images = [restored] if known else [restored, attempt.blurred]
         try:
             own, *of_input = score_images(images, attempt.sharp, pair, self._protocol)
+            distances = [self._lpips(image, attempt.sharp) for image in images] if self._lpips else [None]
         except DeblurError as error:
             return Failure(pair, str(error))
-        flickers = [
+        flicker, blurred_flicker = [
             flicker.of(pair, image, attempt.sharp)
             for flicker, image in zip(self._flickers, (restored, attempt.blurred), strict=False)
         ] or [None, None]
-        return ImageResult(pair, own, known or of_input[0], attempt.seconds, *flickers)
+        return ImageResult(
+            pair,
+            restored=own,
+            blurred=known.blurred if known else of_input[0],
+            seconds=attempt.seconds,
+            flicker=flicker,
+            blurred_flicker=blurred_flicker,
+            lpips=distances[0],
+            blurred_lpips=known.blurred_lpips if known else distances[-1],
+        )
 
 
 def _attempt(frames: FrameRestorer, pair: Pair, reading: Future[tuple[Tensor, Tensor]]) -> _Attempt | Failure:

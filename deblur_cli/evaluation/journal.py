@@ -125,12 +125,16 @@ def _check(path: Path, line: bytes, expected: Mapping[str, Any]) -> None:
 def _result(pair: Pair, entry: Mapping[str, Any]) -> ImageResult | None:
     """The result in an entry; None where it holds none."""
     try:
-        restored, blurred = (
-            Scores(**{key: float(value) for key, value in entry[side].items()}) for side in ("restored", "blurred")
-        )
-        return ImageResult(pair, restored, blurred, float(entry["seconds"]), entry["flicker"], entry["blurred_flicker"])
+        restored, blurred = (_scores(entry[side]) for side in ("restored", "blurred"))
+        others = {key: entry[key] for key in ("flicker", "blurred_flicker", "lpips", "blurred_lpips")}
+        return ImageResult(pair, restored, blurred, float(entry["seconds"]), **others)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def _scores(entry: Mapping[str, Any]) -> Scores:
+    values: dict[str, Any] = {key: value if value is None else float(value) for key, value in entry.items()}
+    return Scores(**values)
 
 
 def _plain(value: Any) -> Any:

@@ -24,7 +24,8 @@ WINDOW = 11
 """Side of the Gaussian window; an image smaller than this has no SSIM."""
 SIGMA = 1.5
 _RADIUS = WINDOW // 2
-_K1, _K2 = 0.01, 0.03
+K1, K2 = 0.01, 0.03
+"""Constants of all SSIMs, as parts of the data range."""
 
 # Values of one image map in a strip: about 34 rows of a 720p frame fit a processor's cache, a GPU wants large launches.
 _STRIP_VALUES_CPU = 1 << 17
@@ -42,6 +43,8 @@ class Scores:
     """See `ssim`; at most 1."""
     ssim_matlab: float
     """See `ssim_matlab`; at most 1."""
+    ms_ssim: float | None = None
+    """See `multiscale.ms_ssim`; None where the protocol, or the size of the image, has none."""
 
 
 def round_to_uint8(image: Tensor) -> Tensor:
@@ -179,7 +182,7 @@ def _similarities(
     count, channels, height, width = restored.shape
     if height < WINDOW or width < WINDOW:
         raise ValueError(f"SSIM needs images of at least {WINDOW}×{WINDOW} pixels, not {width}×{height}")
-    constants = 2 * (_K1 * data_range) ** 2, 2 * (_K2 * data_range) ** 2
+    constants = 2 * (K1 * data_range) ** 2, 2 * (K2 * data_range) ** 2
     dtype = _working_dtype(restored, sharp)
     mixing = _channel_window(channels).to(restored.device, dtype)
     zero = torch.zeros(count, dtype=dtype, device=restored.device)
@@ -238,10 +241,10 @@ def _moments(restored: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
     torch.sub(total, offset, out=maps[0])
     torch.sub(restored, sharp, out=maps[1])
     torch.square(maps[:2], out=maps[2:])
-    return _smooth(_smooth(maps, 3), 4), offset
+    return smooth(smooth(maps, 3), 4), offset
 
 
-def _smooth(maps: Tensor, dim: int) -> Tensor:
+def smooth(maps: Tensor, dim: int) -> Tensor:
     """The Gaussian window along `dim`, which gets shorter by twice the radius."""
     # Shifted additions: in cache they are faster than convolutions of one channel, and no device rounds them to TF32.
     length = maps.shape[dim] - 2 * _RADIUS

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deblur_cli.evaluation import perceptual
 from deblur_cli.evaluation.benchmark import (
     BenchmarkResult,
     Summary,
-    mean_flicker,
+    mean_of_known,
     means_of_sequences,
     summarise,
 )
@@ -71,6 +72,8 @@ class Report:
     rounding: bool
     """Whether restored values were rounded to 8 bits before scoring."""
     models: tuple[ModelReport, ...]
+    lpips: str | None = None
+    """What was taken as LPIPS, in words; None where it was not asked for."""
 
     @property
     def blurred_scores(self) -> dict[Pair, Scores]:
@@ -81,7 +84,18 @@ class Report:
     def blurred_flicker(self) -> float | None:
         """Of the blurred frames that at least one network was scored on; None where they are no video."""
         flickers = {image.pair: image.blurred_flicker for model in self.models for image in model.result.images}
-        return mean_flicker(flickers.values())
+        return mean_of_known(flickers.values())
+
+    @property
+    def blurred_lpips(self) -> float | None:
+        """Of the blurred pictures that at least one network was scored on; None where it was not asked for."""
+        distances = {image.pair: image.blurred_lpips for model in self.models for image in model.result.images}
+        return mean_of_known(distances.values())
+
+    @property
+    def multiscale(self) -> bool:
+        """Whether multi-scale SSIM is reported: it is what papers print for Köhler's set."""
+        return self.dataset.protocol == "Köhler"
 
     @property
     def published_known(self) -> bool:
@@ -142,23 +156,27 @@ def build_table(report: Report) -> Table:
     sequences = len({pair.sequence for pair in report.dataset.pairs}) > 1
     table = Table()
     table.add_column("")
-    headings = ["PSNR dB", "ssim", "ssim_matlab", *(["PSNR over sequences"] if sequences else [])]
+    headings = ["PSNR dB", "ssim", "ssim_matlab", *(["ms_ssim"] if report.multiscale else [])]
+    headings += ["PSNR over sequences"] if sequences else []
+    headings += [perceptual.NAME] if report.lpips else []
     headings += ["flicker"] if report.dataset.video else []
     for heading in (*headings, "gain dB", "ms/image", "worst gain dB"):
         table.add_column(heading, justify="right", no_wrap=True)
     if report.published_known:
         table.add_column("published, not measured here")
 
-    def cells(summary: Summary, over_sequences: float, flicker: float | None) -> list[str]:
+    def cells(summary: Summary, over_sequences: float, lpips: float | None, flicker: float | None) -> list[str]:
         found = [_number(summary.psnr, ".2f"), _number(summary.ssim, ".4f"), _number(summary.ssim_matlab, ".4f")]
+        found += [_number(summary.ms_ssim, ".4f")] if report.multiscale else []
         found += [_number(over_sequences, ".2f")] if sequences else []
+        found += [_number(lpips, ".4f")] if report.lpips else []
         return found + ([_number(flicker, ".3f")] if report.dataset.video else [])
 
-    over_sequences = means_of_sequences(blurred).psnr
-    table.add_row("blurred input", *cells(summarise(blurred.values()), over_sequences, report.blurred_flicker))
+    of_blurred = means_of_sequences(blurred).psnr, report.blurred_lpips, report.blurred_flicker
+    table.add_row("blurred input", *cells(summarise(blurred.values()), *of_blurred))
     for model in report.models:
         result = model.result
-        row = cells(result.restored, result.over_sequences.psnr, result.flicker)
+        row = cells(result.restored, result.over_sequences.psnr, result.lpips, result.flicker)
         row += [_number(result.gain, "+.2f"), _number(result.milliseconds, ".1f")]
         row.append(_number(result.worst.gain if result.worst else None, "+.2f"))
         if report.published_known:
@@ -241,6 +259,8 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"note: not the whole of {dataset.name}, so not comparable with figures published for it"
     if dataset.video:
         yield "note: flicker is the mean change from frame to frame that the sharp video does not have, in grey levels"
+    if report.lpips:
+        yield f"note: {perceptual.NAME} is {report.lpips}"
     if dataset.left_out:
         yield f"note: left out, as they do not pair: {len(dataset.left_out)}, such as: {dataset.left_out[0]}"
     identical = summarise(report.blurred_scores.values()).identical
@@ -262,6 +282,6 @@ def _remarks(report: Report) -> Iterator[str]:
     if report.published_known:
         yield f"note: published figures are their authors', for all {dataset.expected:,} test pairs of {dataset.name}"
         if dataset.protocol == "Köhler":
-            yield "note: an SSIM published for Köhler is most often multi-scale: no column here compares with it"
+            yield "note: an SSIM published for Köhler is most often multi-scale: compare it with ms_ssim"
         if any(score.ssim_kind == "cw" for model in report.models for score in report.published(model)):
             yield "note: an SSIM of the complex wavelet kind compares with no column here"

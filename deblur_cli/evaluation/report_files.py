@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deblur_cli.evaluation.benchmark import DATA_RANGE, mean_flicker, means_of_sequences, summarise
+from deblur_cli.evaluation import perceptual
+from deblur_cli.evaluation.benchmark import DATA_RANGE, mean_of_known, means_of_sequences, summarise
 from deblur_cli.evaluation.report import PROTOCOLS, ModelReport, Report
 from deblur_cli.media.files import replacing
 
@@ -29,16 +30,19 @@ def write_csv(report: Report, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    metrics = ("psnr", "ssim", "ssim_matlab")
+    metrics = ("psnr", "ssim", "ssim_matlab", *(["ms_ssim"] if report.multiscale else []))
     with io.StringIO(newline="") as text:
         writer = csv.writer(text, lineterminator="\n")
         scored = [*metrics, *(f"blurred_{metric}" for metric in metrics), "gain", "flicker", "blurred_flicker"]
+        scored += [perceptual.NAME, f"blurred_{perceptual.NAME}"] if report.lpips else []
         writer.writerow(["model", "sequence", "name", "width", "height", *scored, "error"])
         for model in report.models:
             for image in model.result.images:
-                values = [*asdict(image.restored).values(), *asdict(image.blurred).values(), image.gain]
-                flickers = [image.flicker, image.blurred_flicker]
-                writer.writerow([model.label, *_pair_cells(image.pair), *values, *flickers, ""])
+                values = [getattr(scores, metric) for scores in (image.restored, image.blurred) for metric in metrics]
+                values.append(image.gain)
+                values += [image.flicker, image.blurred_flicker]
+                values += [image.lpips, image.blurred_lpips] if report.lpips else []
+                writer.writerow([model.label, *_pair_cells(image.pair), *values, ""])
             for failure in model.result.failures:
                 writer.writerow([model.label, *_pair_cells(failure.pair), *[""] * len(scored), failure.reason])
         _write(path, text.getvalue())
@@ -93,13 +97,16 @@ def _document(report: Report) -> dict[str, Any]:
             "psnr": "one MSE over all pixels and channels of an image, mean over images, infinite values left out",
             "ssim": "11×11 Gaussian, sigma 1.5, per channel, valid region, mean of channels",
             "ssim_matlab": "11×11×11 Gaussian, sigma 1.5, over height, width and channel, replicated borders",
+            "ms_ssim": "luminance, five scales, 9/7 low-pass; None but in Köhler's protocol",
             "flicker": "mean |(restored_t - restored_t-1) - (sharp_t - sharp_t-1)|, grey levels of 8 bits, of videos",
+            "lpips": report.lpips,
             "time": "batch 1, weights resident, synchronised, decoding apart, median after the warm-up",
         },
         "versions": {"deblur": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "blurred": asdict(summarise(report.blurred_scores.values())),
         "blurred_over_sequences": asdict(means_of_sequences(report.blurred_scores)),
         "blurred_flicker": report.blurred_flicker,
+        "blurred_lpips": report.blurred_lpips,
         "models": [_model_document(model) for model in report.models],
     }
 
@@ -114,6 +121,7 @@ def _model_document(model: ModelReport) -> dict[str, Any]:
         "blurred": asdict(result.blurred),
         "over_sequences": asdict(result.over_sequences),
         "flicker": result.flicker,
+        "lpips": result.lpips,
         "gain": result.gain,
         "milliseconds": result.milliseconds,
         "warm_up_images": result.warm_up,
@@ -123,8 +131,8 @@ def _model_document(model: ModelReport) -> dict[str, Any]:
                 "images": len(images),
                 "restored": asdict(summarise(image.restored for image in images)),
                 "blurred": asdict(summarise(image.blurred for image in images)),
-                "flicker": mean_flicker(image.flicker for image in images),
-                "blurred_flicker": mean_flicker(image.blurred_flicker for image in images),
+                "flicker": mean_of_known(image.flicker for image in images),
+                "blurred_flicker": mean_of_known(image.blurred_flicker for image in images),
             }
             for name, images in result.sequences.items()
         ],
@@ -138,6 +146,8 @@ def _model_document(model: ModelReport) -> dict[str, Any]:
                 "gain": image.gain,
                 "flicker": image.flicker,
                 "blurred_flicker": image.blurred_flicker,
+                "lpips": image.lpips,
+                "blurred_lpips": image.blurred_lpips,
                 "seconds": image.seconds,
             }
             for image in result.images

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
+import os
 import re
+import select
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from deblur_cli.errors import VideoError
 
@@ -90,7 +91,7 @@ class Process:
         stdin: whether to have a pipe into it.
         stdout: whether to have a pipe out of it.
         pass_fds: descriptors that it gets under the same numbers.
-        listener: called with each of its messages, from another thread.
+        listener: called with each of its messages, from another thread or from within `hear`.
 
     Raises:
         VideoError: ffmpeg itself cannot be run.
@@ -125,6 +126,9 @@ class Process:
         self.messages: deque[str] = deque(maxlen=200)
         """The last lines it said."""
         self._listener = listener
+        self._hearing = threading.Lock()
+        self._unfinished = b""
+        self._silent = False
         self._reader = threading.Thread(target=self._drain, name="ffmpeg messages", daemon=True)
         self._reader.start()
 
@@ -164,14 +168,35 @@ class Process:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
 
+    def hear(self) -> None:
+        """Take in all it has said so far: what it said before it wrote to another pipe, once that has been read."""
+        assert self._child.stderr is not None
+        with self._hearing:
+            while not self._silent and _is_readable(self._child.stderr, wait=False):
+                self._take(os.read(self._child.stderr.fileno(), _PIPE_BYTES))
+
     def _drain(self) -> None:
         assert self._child.stderr is not None
-        with io.BufferedReader(cast(io.RawIOBase, self._child.stderr)) as lines:
-            for line in lines:
-                text = line.decode("utf-8", "replace").rstrip()
-                self.messages.append(text)
-                if self._listener is not None:
-                    self._listener(text)
+        while not self._silent and _is_readable(self._child.stderr, wait=True):
+            self.hear()
+        self._child.stderr.close()
+
+    def _take(self, chunk: bytes) -> None:
+        """The next bytes that it said; none: the last have been heard."""
+        self._silent = not chunk
+        *lines, self._unfinished = (self._unfinished + chunk).split(b"\n")
+        for line in [self._unfinished] if self._silent and self._unfinished else lines:
+            text = line.decode("utf-8", "replace").rstrip()
+            self.messages.append(text)
+            if self._listener is not None:
+                self._listener(text)
+
+
+def _is_readable(pipe: IO[bytes], *, wait: bool) -> bool:
+    """Whether there is something to read, or the end; with `wait` not before there is."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(None if wait else 0))
 
 
 def _widen(descriptor: int) -> None:
@@ -191,6 +216,11 @@ def reason(messages: Iterable[str]) -> str:
     if not telling:
         return "ffmpeg gave no reason"
     return _PREFIX.sub("", telling[0]).strip().rstrip(".")
+
+
+def is_disk_full(messages: Iterable[str]) -> bool:
+    """Whether ffmpeg says that there was no room for its output."""
+    return any("No space left" in message or "Disk quota exceeded" in message for message in messages)
 
 
 def stamp_options(target: str) -> list[str]:
@@ -231,3 +261,14 @@ def _encoder_formats(_: str, encoder: str) -> tuple[str, ...]:
     told = run([*QUIET, "-h", f"encoder={encoder}"]).stdout.decode()
     found = re.search(r"Supported pixel formats: (.*)", told)
     return tuple(found[1].split()) if found else ()
+
+
+def muxer_options(muxer: str) -> frozenset[str]:
+    """The names of the options that `muxer` has of its own."""
+    return _muxer_options(executable(), muxer)
+
+
+@functools.cache
+def _muxer_options(_: str, muxer: str) -> frozenset[str]:
+    told = run([*QUIET, "-h", f"muxer={muxer}"]).stdout.decode()
+    return frozenset(re.findall(r"^  -(\S+)", told, re.MULTILINE))

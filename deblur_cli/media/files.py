@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from deblur_cli.errors import DiskFullError
 
 _END = ".part"
 
@@ -37,6 +40,17 @@ def _shortened(name: str) -> str:
     while len(os.fsencode(name)) > 255 - 15:
         name = name[1:]
     return name
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk, or a quota used up, is the error or the cause of it."""
+    while error is not None:
+        if isinstance(error, DiskFullError) or (
+            isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from deblur_cli.errors import PhotoError, UsageError, VideoError
 from deblur_cli.media.formats import SUFFIXES
 from deblur_cli.media.pixel_formats import planar
-from deblur_cli.media.video import Colour, Frame, PixelFormat, VideoFormat
+from deblur_cli.media.video import Colour, Frame, PixelFormat, VideoFormat, as_meant
 
 TIMESTAMPS = "timestamps.txt"
 """The file beside the pictures that says when each is shown: mkvmerge's timestamp format 2, a line a frame."""
@@ -95,8 +95,7 @@ class FrameFolderReader:
         self.damaged: str | None = None
         self.undecodable = 0
         """How many pictures could not be read."""
-        # Times as they were meant, 0.04 and not the binary number next to it.
-        low, high = (None if time is None else Fraction(time).limit_denominator(10**6) / tick for time in (start, end))
+        low, high = (None if time is None else as_meant(time) / tick for time in (start, end))
         self._frames = [
             (pts, picture)
             for pts, picture in zip(stamps or range(len(pictures)), pictures, strict=True)
@@ -121,13 +120,15 @@ class FrameFolderReader:
         self.undecodable = 0
         planes: tuple[np.ndarray, ...] | None = None
         for pts, picture in self._frames:
+            repeated = False
             try:
                 planes = self._planes(picture)
             except PhotoError:
                 self.undecodable += 1
                 if planes is None:
                     continue
-            yield Frame(planes, pts)
+                repeated = True
+            yield Frame(planes, pts, repeated)
 
     def _planes(self, picture: Path) -> tuple[np.ndarray, ...]:
         pixels = _read(picture)

@@ -8,6 +8,11 @@ from fractions import Fraction
 import numpy as np
 
 
+def as_meant(seconds: float) -> Fraction:
+    """A time as it was written: 0.2 is a fifth, not the binary number next to it. Exact to a millionth of a second."""
+    return Fraction(seconds).limit_denominator(1_000_000)
+
+
 @dataclass(frozen=True)
 class PixelFormat:
     """How the pixels of a frame lie in memory: planes of one or two bytes a sample, little-endian.
@@ -68,6 +73,8 @@ class Frame:
     """As `PixelFormat` says, each rows×columns."""
     pts: int
     """Presentation time in ticks of the stream's time base."""
+    repeated: bool = False
+    """Whether it is the one before once more, in place of one that could not be decoded."""
 
 
 @dataclass(frozen=True)

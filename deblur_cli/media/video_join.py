@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from deblur_cli.errors import VideoError
+from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import container_of
 from deblur_cli.media.files import temporary_name
@@ -80,7 +80,7 @@ def join_segments(
         segments: in the order in which they are shown.
         target: the file to write; its suffix says the container.
         source: the file that the frames came from.
-        extra: further arguments for ffmpeg's command line.
+        extra: further arguments for ffmpeg's command line, put after all others of the output.
         start: where the source was cut, in seconds after its beginning; time in the file starts there.
         end: where it ends, likewise.
 
@@ -88,7 +88,8 @@ def join_segments(
         What of the source the file cannot hold, one line each.
 
     Raises:
-        VideoError: a segment is missing or cannot be joined, the disk is full, or a timestamp has moved.
+        VideoError: a segment is missing or cannot be joined, or a timestamp has moved.
+        DiskFullError: there is no room for the joined file.
     """
     container = container_of(target)
     others = copied(source, container)
@@ -109,7 +110,7 @@ def join_segments(
                 *(*others.maps, *others.options, f"-c:{others.position}", "copy"),
                 *(
                     *container_options(container, target, source.video.time_base),
-                    *limit_options(source, start, end),
+                    *limit_options(source, container, start, end),
                     *extra,
                 ),
                 *("-f", container.format, "-y", ffmpeg.file_argument(temporary)),
@@ -118,9 +119,9 @@ def join_segments(
         )
         if told.returncode:
             messages = told.stderr.decode("utf-8", "replace").splitlines()
-            if any("No space left" in message for message in messages):
-                needed = sum(segment.stat().st_size for segment in segments) / 1e6
-                raise VideoError(f"{target}: the disk is full; joining the segments needs about {needed:.0f} MB more")
+            if ffmpeg.is_disk_full(messages):
+                needed = math.ceil(sum(segment.stat().st_size for segment in segments) / 1e6)
+                raise DiskFullError(f"{target}: the disk is full; joining the segments needs about {needed} MB")
             raise VideoError(f"{target}: its segments cannot be joined ({ffmpeg.reason(messages)})")
         _check(target, temporary, [stamp - origin for part in parts for stamp in part], drift=not container.exact)
         with temporary.open("rb") as written:

@@ -19,8 +19,9 @@ import numpy as np
 
 from deblur_cli.errors import UsageError, VideoError
 from deblur_cli.media import ffmpeg
+from deblur_cli.media.packet_times import PacketTimes
 from deblur_cli.media.probe import VideoInfo, probe
-from deblur_cli.media.video import Frame, PixelFormat
+from deblur_cli.media.video import Frame, PixelFormat, as_meant
 
 # Seconds before a wanted start at which decoding begins: a key frame is found by decoding time, which lies before the
 # presentation time, and frames shown before their key frame cannot be decoded from it.
@@ -29,8 +30,12 @@ _RUN_UP = 1.0
 _INDEXED = frozenset({"mov", "matroska", "webm", "mp4"})
 _DAMAGE = re.compile(
     r"File ended prematurely|partial file|Error during demuxing|truncat|Truncat|[Ii]nvalid data at end|EOF in"
+    r"|invalid as first byte of an EBML number|exceeds containing master element"
 )
-_UNDECODABLE = re.compile(r"corrupt decoded frame|Error submitting (a )?packet to decoder|Decoding error")
+_PATCHED = re.compile(r"corrupt decoded frame")
+_REFUSED = re.compile(r"Error submitting (a )?packet to decoder|Decoding error")
+# Codecs some of whose packets show nothing even where all is well: hidden reference frames, "as before" frames.
+_SILENT_PACKETS = frozenset({"vp8", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1"})
 
 
 class VideoReader:
@@ -39,6 +44,12 @@ class VideoReader:
     Frames come in the planar pixel format nearest to the source's: its depth, chroma sampling and alpha are kept. They
     are not turned upright. Interlaced frames are deinterlaced (one frame per frame, by bwdif), with a warning. Where
     the size changes midway, later frames are scaled to the size of the first, with a warning.
+
+    A frame that the decoder patched comes as it left it. In place of one that it gave up, the one before comes again,
+    at the time at which the container would have it shown. Where that time is not known, the frame before is shown
+    longer: in AVI, where packets themselves are lost (Matroska and transport streams are searched for the next whole
+    one), in interlaced material, and for VP8 and MPEG-4 part 2, whose packets need not show anything. What is lost
+    ahead of the first frame that decodes, and at the end of a truncated file, is left out.
 
     Args:
         path: the file.
@@ -64,11 +75,19 @@ class VideoReader:
         """What was done to frames that were not as they should be, one line each."""
         self.damaged: str | None = None
         """Why the file ends before its end, or a part of it is missing; known when the last frame has come."""
-        self.undecodable = 0
-        """How many frames were damaged: those that the decoder patched, and those that it gave up."""
-        self._start, self._end = start, end
+        self._start, self._end = (None if time is None else as_meant(time) for time in (start, end))
+        self._patched = self._refused = 0
+        self._repeated: set[int] = set()
+        self._complained = False
         self._process: ffmpeg.Process | None = None
         self._stamps: IO[bytes] | None = None
+        self._packets: PacketTimes | None = None
+
+    @property
+    def undecodable(self) -> int:
+        """How many frames were damaged: those that the decoder patched, and those that it gave up."""
+        # A decoder that gives up one packet may be silent about those that need it.
+        return self._patched + max(self._refused, len(self._repeated))
 
     def __enter__(self) -> Self:
         return self
@@ -86,19 +105,23 @@ class VideoReader:
         if self._stamps is not None:
             self._stamps.close()
             self._stamps = None
+        if self._packets is not None:
+            self._packets.close()
+            self._packets = None
 
     def __iter__(self) -> Iterator[Frame]:
         self.close()
-        self.warnings, self.damaged, self.undecodable = self._expected(), None, 0
+        self.warnings, self.damaged, self._complained = self._expected(), None, False
+        self._patched, self._refused, self._repeated = 0, 0, set()
         stamps, pipe = self._begin()
         process = cast(ffmpeg.Process, self._process)
         try:
             count = 0
             for frame in self._frames(stamps, pipe):
                 seconds = frame.pts * self.video.time_base - self.info.file_start
-                if self._end is not None and seconds >= Fraction(self._end):
+                if self._end is not None and seconds >= self._end:
                     return
-                if self._start is None or seconds >= Fraction(self._start):
+                if self._start is None or seconds >= self._start:
                     count += 1
                     yield frame
             status = process.wait()
@@ -129,18 +152,21 @@ class VideoReader:
 
     def _arguments(self, stamps: int) -> list[str]:
         info = self.info
-        seek = []
-        if self._start and self._start > _RUN_UP and _INDEXED & set(info.container.split(",")):
-            seek = ["-ss", f"{self._start - _RUN_UP:.6f}", "-noaccurate_seek"]
         chain = ["bwdif=mode=send_frame:deint=interlaced"] if info.interlaced else []
         chain.append(f"scale={info.video.width}:{info.video.height}")
         return [
-            *("-noautorotate", "-copyts", *seek),
+            *("-noautorotate", "-copyts", *self._seek(self._start or Fraction(0))),
             *(("-c:V", info.decoder) if info.decoder else ()),
             *("-i", ffmpeg.file_argument(info.path), "-map", f"0:{info.index}"),
             *("-vf", ",".join(chain), *ffmpeg.stamp_options(f"pipe:{stamps}")),
             *("-f", "rawvideo", "-pix_fmt", self._raw_name(), "pipe:1"),
         ]
+
+    def _seek(self, seconds: Fraction) -> list[str]:
+        """Options of the input that let it begin at a key frame ahead of second `seconds`, where it can be found."""
+        if seconds <= _RUN_UP or not _INDEXED & set(self.info.container.split(",")):
+            return []
+        return ["-ss", f"{float(seconds) - _RUN_UP:.6f}", "-noaccurate_seek"]
 
     def _raw_name(self) -> str:
         """The pixel format to ask ffmpeg for: the source's own name where that has the very same planes.
@@ -153,7 +179,7 @@ class VideoReader:
     def _frames(self, stamps: IO[bytes], pipe: IO[bytes]) -> Iterator[Frame]:
         """All that is decoded, with timestamps made to increase where the source's do not."""
         unstamped = 0
-        last: int | None = None
+        last: Frame | None = None
         tick = self.video.time_base
         for line in stamps:
             planes = self._planes(pipe)
@@ -161,13 +187,33 @@ class VideoReader:
                 break
             ticks, base = ffmpeg.read_stamp(line.decode("ascii"))
             pts = ticks if base == tick else round(ticks * base / tick)
-            if last is not None and pts <= last:
-                pts = last + 1
-                unstamped += 1
-            yield Frame(planes, pts)
-            last = pts
+            if pts in self._repeated:
+                continue  # A damaged number put it behind its turn, and its place is taken.
+            if last is not None:
+                if pts <= last.pts:
+                    pts = last.pts + 1
+                    unstamped += 1
+                yield from self._repeats(last, pts)
+            last = Frame(planes, pts)
+            yield last
+        if last is not None:
+            yield from self._repeats(last, None)
         if unstamped:
             self.warnings.append(f"{unstamped} frames had no later time than the one before, and follow it by a tick")
+
+    def _repeats(self, last: Frame, before: int | None) -> Iterator[Frame]:
+        """`last` once more for each frame that the decoder gave up between it and the tick `before` (None: the end)."""
+        process = cast(ffmpeg.Process, self._process)
+        process.hear()
+        silent = self.info.interlaced or self.info.codec in _SILENT_PACKETS
+        if not self._complained or silent or (before is None and self.damaged):
+            return
+        if self._packets is None:
+            seconds = last.pts * self.video.time_base - self.info.file_start
+            self._packets = PacketTimes(self.info.path, self.info.index, self.video.time_base, self._seek(seconds))
+        for pts in self._packets.between(last.pts, before):
+            self._repeated.add(pts)
+            yield replace(last, pts=pts, repeated=True)
 
     def _planes(self, pipe: IO[bytes]) -> tuple[np.ndarray, ...] | None:
         """The planes of the next frame, views of one buffer; None where the pipe ends."""
@@ -194,9 +240,12 @@ class VideoReader:
         return []
 
     def _hear(self, message: str) -> None:
-        """Take note of a message of ffmpeg's. Called from the thread that reads them."""
-        if _UNDECODABLE.search(message):
-            self.undecodable += 1
+        """Take note of a message of ffmpeg's."""
+        self._complained = self._complained or "[error]" in message
+        if _PATCHED.search(message):
+            self._patched += 1
+        elif _REFUSED.search(message) or f"corrupt input packet in stream {self.info.index}" in message:
+            self._refused += 1
         elif _DAMAGE.search(message) and self.damaged is None:
             self.damaged = ffmpeg.reason([message])
         elif resized := re.search(r"Reconfiguring filter graph because video parameters changed.*?(\d+x\d+)", message):

@@ -17,7 +17,7 @@ from typing import Self
 
 import numpy as np
 
-from deblur_cli.errors import VideoError
+from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import Container, choose, container_of
 from deblur_cli.media.ffmpeg_report import UNKNOWN, ColourTags
@@ -25,7 +25,7 @@ from deblur_cli.media.files import temporary_name
 from deblur_cli.media.pixel_formats import fourcc, nearest_planar
 from deblur_cli.media.probe import VideoInfo
 from deblur_cli.media.streams import Copied, copied, display_options
-from deblur_cli.media.video import Frame, VideoFormat
+from deblur_cli.media.video import Frame, VideoFormat, as_meant
 
 
 class VideoWriter:
@@ -98,7 +98,8 @@ class VideoWriter:
                 *("-copyts", "-noautorotate", *turned, "-c:v", "rawvideo", "-f", "ivf", "-i", "pipe:0"),
                 *((*cut, "-i", ffmpeg.file_argument(source.path)) if source is not None and with_streams else ()),
                 *(*others.maps, *self._encoder_arguments(others.position, container), *others.options),
-                *(*container_options(container, target, video.time_base), *limit_options(source, start, end), *extra),
+                *container_options(container, target, video.time_base),
+                *(*limit_options(source, container, start, end), *extra),
                 *("-f", container.format, "-y", ffmpeg.file_argument(self._temporary)),
             ],
             stdin=True,
@@ -121,7 +122,8 @@ class VideoWriter:
         """Encode a frame, later than the one before, its planes as the writer's format says.
 
         Raises:
-            VideoError: ffmpeg gave up; the disk is full. Nothing of the file is left then.
+            VideoError: ffmpeg gave up. Nothing of the file is left then.
+            DiskFullError: likewise.
         """
         shapes = [plane.shape for plane in frame.planes]
         if shapes != self.video.pixels.plane_shapes(self.video.height, self.video.width):
@@ -139,7 +141,8 @@ class VideoWriter:
         """Finish the file, synchronise it to the disk and give it its name. Closing twice is fine.
 
         Raises:
-            VideoError: no frame was written, ffmpeg could not finish, or the disk is full. Nothing is left then.
+            VideoError: no frame was written, or ffmpeg could not finish. Nothing is left then.
+            DiskFullError: likewise.
         """
         if self._process is None:
             return
@@ -186,18 +189,18 @@ class VideoWriter:
         messages = list(self._process.messages)
         size = self._temporary.stat().st_size if self._temporary.exists() else 0
         self.abort()
-        if any("No space left" in message or "Disk quota" in message for message in messages):
-            raise VideoError(f"{self.target}: {self._shortage(size)}")
+        if ffmpeg.is_disk_full(messages):
+            raise self._shortage(size)
         raise VideoError(f"{self.target}: cannot be encoded ({ffmpeg.reason(messages)})")
 
-    def _shortage(self, size: int) -> str:
-        """What to say of a full disk."""
-        told = f"the disk is full after {self.frames} frames and {size / 1e6:.0f} MB"
+    def _shortage(self, size: int) -> DiskFullError:
+        """What to say of a full disk, `size` bytes of which were ours."""
+        told = f"{self.target}: the disk is full after {self.frames} frames and {size / 1e6:.1f} MB"
         expected = self._source.frames if self._source is not None else None
         if not expected or not self.frames or not size:
-            return told
+            return DiskFullError(told)
         whole = size * max(expected, self.frames) / self.frames
-        return f"{told}; all of it needs about {math.ceil(whole / 1e6)} MB"
+        return DiskFullError(f"{told}; all of it needs about {math.ceil(whole / 1e6)} MB", whole)
 
     def _encoder_arguments(self, place: int, container: Container) -> list[str]:
         """Filters and encoder of the new video, which is stream `place` of the file."""
@@ -237,7 +240,7 @@ def origin_of(source: VideoInfo | None, start: float | None) -> int:
     """The tick of the source that becomes tick 0 where only the part from second `start` on is written."""
     if source is None or start is None:
         return 0
-    return math.floor((source.file_start + Fraction(start)) / source.video.time_base)
+    return math.floor((source.file_start + as_meant(start)) / source.video.time_base)
 
 
 def cut_options(source: VideoInfo | None, start: float | None) -> list[str]:
@@ -248,12 +251,16 @@ def cut_options(source: VideoInfo | None, start: float | None) -> list[str]:
     return ["-ss", f"{start:.6f}", "-itsoffset", f"{-shift:.6f}"]
 
 
-def limit_options(source: VideoInfo | None, start: float | None, end: float | None) -> list[str]:
-    """Options of the output that let all streams end at second `end` of the source."""
-    if source is None or end is None:
-        return []
-    limit = source.file_start + Fraction(end) - origin_of(source, start) * source.video.time_base
-    return ["-t", f"{float(limit):.6f}"]
+def limit_options(source: VideoInfo | None, container: Container, start: float | None, end: float | None) -> list[str]:
+    """Options of the output that let streams end at second `end` of the source, and keep their times from `start`."""
+    options: list[str] = []
+    if source is not None and start is not None and container.format not in {"mp4", "mov"}:
+        # Packets from before the cut lie at negative times, which QuickTime hides. Elsewhere they would move the rest.
+        options += ["-copypriorss", "0"]
+    if source is not None and end is not None:
+        limit = source.file_start + as_meant(end) - origin_of(source, start) * source.video.time_base
+        options += ["-t", f"{float(limit):.6f}"]
+    return options
 
 
 def container_options(container: Container, target: Path, time_base: Fraction) -> list[str]:

@@ -22,7 +22,7 @@ from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.media.files import replacing
 from deblur_cli.restoration.states import SequenceState, load_state, save_state
 
-_VERSION = 1
+_VERSION = 2
 _JOURNAL = "journal.json"
 _LOCK = "lock"
 _PIECES = 32
@@ -42,6 +42,8 @@ class Segment:
     """SHA-256 of that frame as it came from the source, by which it is found again."""
     size: int
     """Bytes of what was written for it."""
+    repeated: int = 0
+    """How many of its frames stand for ones that could not be decoded."""
 
 
 class Journal:

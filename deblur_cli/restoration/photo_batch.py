@@ -6,57 +6,33 @@ restored, one is being restored and `jobs` are being written, so that memory doe
 
 from __future__ import annotations
 
-import errno
 import io
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from deblur_cli.errors import DeblurError, PhotoError
+from deblur_cli.errors import PhotoError
 from deblur_cli.media import photos
-from deblur_cli.media.files import is_temporary
+from deblur_cli.media.files import is_disk_full, is_temporary
 from deblur_cli.media.formats import SUFFIXES, WRITABLE
 from deblur_cli.media.photos import Photo
 from deblur_cli.media.plan import Item, Plan
+from deblur_cli.restoration.report import Outcome, explain
 
 if TYPE_CHECKING:
+    from deblur_cli.restoration.processes import Processes
     from deblur_cli.restoration.restorer import Restorer
-
-logger = logging.getLogger(__name__)
 
 BYTES_AHEAD = 1 << 30
 """With so many bytes of pixels waiting to be restored or written, no further photo is read ahead."""
 DIVIDER = 4
 """Width of the line between the blurred and the restored half of a comparison, in pixels."""
-
-Status = Literal["restored", "skipped", "failed"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one photo."""
-
-    source: Path
-    target: Path | None
-    status: Status
-    reason: str = ""
-    """Why it was skipped or failed; one line."""
-    seconds: float = 0.0
-    """Spent on reading, restoring and writing it, waiting apart."""
-    width: int | None = None
-    """Of the blurred photo, upright, in pixels."""
-    height: int | None = None
-    source_bytes: int | None = None
-    target_bytes: int | None = None
-    warnings: tuple[str, ...] = ()
-    """What could not be kept, or should be known; one line each."""
 
 
 def restore_photo(
@@ -136,6 +112,12 @@ def restore_photos(
     return [outcomes[item.source] for item in plan.items]
 
 
+def share_of(plan: Plan, processes: Processes) -> Plan:
+    """What of `plan` this process does: its share of what is to be restored; the first one also says the rest."""
+    settled = [item for item in plan.items if item.action != "restore"] if processes.is_first else []
+    return replace(plan, items=(*settled, *processes.share([item] for item in plan.having("restore"))))
+
+
 def remove_stale(targets: Iterable[Path]) -> int:
     """Remove what a killed run left half-written for these targets; returns how many files that were.
 
@@ -152,18 +134,6 @@ def remove_stale(targets: Iterable[Path]) -> int:
                 path.unlink(missing_ok=True)
                 removed += 1
     return removed
-
-
-def explain(error: BaseException, source: object = "") -> str:
-    """Why a photo failed, in one line without the photo's own name at its head."""
-    if isinstance(error, DeblurError):
-        return " ".join(str(error).split()).removeprefix(f"{source}: ")
-    if isinstance(error, MemoryError):
-        return "there is not enough memory for a photo of this size"
-    if isinstance(error, OSError):
-        return " ".join((error.strerror or str(error)).split())
-    logger.info("%s failed", source, exc_info=error)
-    return " ".join(f"a fault in deblur itself ({type(error).__name__}: {error})".split())
 
 
 @dataclass(frozen=True)
@@ -249,7 +219,7 @@ class _Pipeline:
             try:
                 outcome = future.result()
             except Exception as error:  # noqa: BLE001  (as above)
-                self.disk_full = self.disk_full or _is_disk_full(error)
+                self.disk_full = self.disk_full or is_disk_full(error)
                 outcome = Outcome(item.source, item.target, "failed", explain(error, item.source))
             self.writing.popleft()
             self.finish(outcome)
@@ -311,12 +281,3 @@ def _own_format(photo: Photo) -> str:
 
 def _size(photo: Photo) -> int:
     return photo.pixels.nbytes + (0 if photo.alpha is None else photo.alpha.nbytes)
-
-
-def _is_disk_full(error: BaseException | None) -> bool:
-    """Whether a full disk, or a quota used up, is the error or the cause of it."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deblur_cli.media.files import is_disk_full
 from deblur_cli.media.plan import Item, Plan
-from deblur_cli.restoration.photo_batch import Outcome, explain, remove_stale
-from deblur_cli.restoration.video_job import is_disk_full, restore_video
+from deblur_cli.restoration.photo_batch import remove_stale
+from deblur_cli.restoration.report import Outcome, explain
+from deblur_cli.restoration.video_job import restore_video
 from deblur_cli.restoration.video_outputs import VideoSettings
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ class VideoOutcome(Outcome):
     frames_before: int = 0
     """How many of them an earlier run had done."""
     undecodable: int = 0
-    """How many of the source's frames were damaged."""
+    """How many of the source's frames were damaged: patched by the decoder, or given up."""
+    repeated: int = 0
+    """How many of `frames` are the one before once more, in place of one that was given up."""
     damaged: str | None = None
     """Why the source ends before its end; all frames that could be decoded are in the target."""
 
@@ -120,6 +124,7 @@ def _restored(
         frames=result.frames,
         frames_before=result.before,
         undecodable=result.undecodable,
+        repeated=result.repeated,
         damaged=result.damaged,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deblur_cli.errors import VideoError
+from deblur_cli.errors import DiskFullError, VideoError
+from deblur_cli.media.files import is_disk_full
 from deblur_cli.media.video import Frame, VideoFormat
 from deblur_cli.restoration.frames import Summary, restore_frames
 from deblur_cli.restoration.journal import Journal, Segment, fingerprint
@@ -55,7 +55,9 @@ class VideoResult:
     damaged: str | None = None
     """Why the source ends before its end, or a part of it is missing."""
     undecodable: int = 0
-    """How many of the source's frames were damaged."""
+    """How many of the source's frames were damaged: patched by the decoder, or given up."""
+    repeated: int = 0
+    """How many of `frames` are the one before once more, in place of one that was given up."""
     stopped: bool = False
     """Whether `should_stop` ended it. There is no target then; the same call goes on."""
 
@@ -86,7 +88,8 @@ def restore_video(
         should_stop: asked before each frame; when it says so, finished segments are kept, and that is all.
 
     Raises:
-        VideoError: the source cannot be read, the target cannot be written, or the disk is full.
+        VideoError: the source cannot be read, or the target cannot be written.
+        DiskFullError: there is no room for the target; what is done is kept.
         UsageError: settings that cannot be, or a beginning that is not this restoration's.
         OutOfMemoryError: a frame does not fit into memory even in the smallest tiles.
     """
@@ -119,27 +122,18 @@ def segment_length(restorer: Restorer, video: VideoFormat) -> int:
     return round(min(max(frames, LEAST_FRAMES), MOST_FRAMES))
 
 
-def is_disk_full(error: BaseException | None) -> bool:
-    """Whether a full disk, or a quota used up, is the error or the cause of it."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if isinstance(error, VideoError) and "disk is full" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 class _Watched:
-    """The frames of `frames`, of which the last that went by is kept in mind."""
+    """The frames of `frames`, of which the last that went by is kept in mind, and how many were repeats."""
 
     def __init__(self, frames: Iterable[Frame]) -> None:
         self.last: Frame | None = None
+        self.repeated = 0
         self._frames = frames
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in self._frames:
             self.last = frame
+            self.repeated += frame.repeated
             yield frame
 
 
@@ -169,10 +163,13 @@ class _Job:
             stopped = self._restore(self._frames(), progress, should_stop)
             if not stopped:
                 self._finish()
-        except (VideoError, OSError) as error:
+        except (VideoError, DiskFullError, OSError) as error:
             if is_disk_full(error):
-                raise VideoError(self._shortage(error)) from error
-            raise self._of_target(error) from error
+                raise DiskFullError(self._shortage(error)) from error
+            message = self._of_target(error)
+            if message == str(error):
+                raise
+            raise VideoError(message) from error
         finally:
             self.reader.close()
         return VideoResult(
@@ -184,6 +181,7 @@ class _Job:
             warnings=tuple(dict.fromkeys([*self.warnings, *self.journal.notes, *self.reader.warnings])),
             damaged=self.reader.damaged,
             undecodable=self.undecodable_before + self.reader.undecodable,
+            repeated=sum(segment.repeated for segment in self.journal.segments),
             stopped=stopped,
         )
 
@@ -201,6 +199,8 @@ class _Job:
             frames = dropwhile(lambda frame: frame.pts < last.last, iter(self.reader))
             found = next(frames, None)
             if found is not None and found.pts == last.last and _digest(found) == last.digest:
+                # What was damaged ahead of it has been counted already.
+                self.undecodable_before = max(0, self.undecodable_before - self.reader.undecodable)
                 return frames
         raise VideoError(
             f"{self.source}: the frame to go on from is not found again; remove '{self.journal.folder}' to start afresh"
@@ -243,7 +243,8 @@ class _Job:
         name = self.output.name(number)
         self.journal.notes = list(dict.fromkeys([*self.journal.notes, *self.reader.warnings]))
         self.journal.undecodable = self.undecodable_before + self.reader.undecodable
-        segment = Segment(name, summary.frames, part.last.pts, _digest(part.last), self.output.size(number))
+        digest, size = _digest(part.last), self.output.size(number)
+        segment = Segment(name, summary.frames, part.last.pts, digest, size, part.repeated)
         self.journal.add(segment, summary.state)
         self.cuts += summary.cuts
 
@@ -253,23 +254,20 @@ class _Job:
         self.warnings += self.output.finish(self.journal.segments)
         self.journal.remove()
 
-    def _of_target(self, error: VideoError | OSError) -> VideoError | OSError:
-        """An error of a segment as one of the target: the user knows of no segments."""
-        message = str(error)
-        if not isinstance(error, VideoError) or not message.startswith(str(self.journal.folder)):
-            return error
-        return VideoError(f"{self.target}: {message.removeprefix(str(self.journal.folder)).partition(': ')[2]}")
+    def _of_target(self, error: BaseException) -> str:
+        """The message of `error`, where it is of a segment as one of the target: the user knows of no segments."""
+        message, folder = str(error), str(self.journal.folder)
+        return f"{self.target}: {message.partition(': ')[2]}" if message.startswith(folder) else message
 
     def _shortage(self, error: BaseException) -> str:
         """What to say of a full disk."""
-        kept = "what is done is kept: make room, and the same command goes on"
         done, size = self.journal.frames, sum(segment.size for segment in self.journal.segments)
-        if not done:
-            return f"{error}; make room, and try again"
-        whole = size / done * max(self.expected or done, done)
-        # The target is written beside its segments, which are removed afterwards.
-        needed = math.ceil((2 * whole - size) / 1e6)
-        return f"{self.target}: the disk is full after {done} frames, and about {needed} MB more are needed; {kept}"
+        kept = "; what is done is kept: " if done else "; "
+        whole = size / done * max(self.expected or done, done) if done else getattr(error, "whole", None)
+        # A file is written beside its segments, which are removed afterwards; pictures are there already.
+        needed = ((1 if self.settings.pictures else 2) * whole - size) / 1e6 if whole else 0
+        room = f"make room for about {math.ceil(needed)} MB" if needed else "make room"
+        return f"{self.target}: the disk is full after {done} frames{kept}{room}, and the same command goes on"
 
 
 def _options(target: Path, restorer: Restorer, settings: VideoSettings, length: int) -> dict[str, Any]:

@@ -5,7 +5,6 @@ An output knows the working folder, but no network.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ import torch
 
 from deblur_cli.errors import VideoError
 from deblur_cli.media.encoders import Encoding, choose, container_of
+from deblur_cli.media.ffmpeg_arguments import split_arguments
 from deblur_cli.media.frame_folders import FrameFolderReader, FrameFolderWriter, write_timestamps
 from deblur_cli.media.probe import VideoInfo, probe
-from deblur_cli.media.video import Frame
+from deblur_cli.media.video import Frame, as_meant
 from deblur_cli.media.video_join import join_segments, segment_suffix, timestamps
 from deblur_cli.media.video_reader import VideoReader
 from deblur_cli.media.video_writer import VideoWriter
@@ -41,7 +41,7 @@ class VideoSettings:
     preset: str | None = None
     """Effort in the encoder's own scale."""
     extra: tuple[str, ...] = ()
-    """Further arguments of ffmpeg's for the encoder."""
+    """Further arguments of ffmpeg's, for the encoder or the file (see `split_arguments`)."""
     start: float | None = None
     """Seconds after the source's beginning at which to begin."""
     end: float | None = None
@@ -103,6 +103,7 @@ class EncodedOutput:
             target, reader.video, reader.info, codec=settings.codec, crf=settings.crf, preset=settings.preset
         )
         """What was chosen for the target, and so for its segments."""
+        self._extra = split_arguments(settings.extra, container_of(target))
 
     def segment(self, number: int, first_frame: int) -> VideoWriter:
         """As `Output` says."""
@@ -114,7 +115,7 @@ class EncodedOutput:
             codec=self.encoding.codec,
             crf=self._settings.crf,
             preset=self._settings.preset,
-            extra=self._settings.extra,
+            extra=self._extra[0],
             with_streams=False,
         )
 
@@ -130,7 +131,8 @@ class EncodedOutput:
         """As `Output` says.
 
         Raises:
-            VideoError: a segment does not hold what it held, the disk is full, or joining has moved or lost frames.
+            VideoError: a segment does not hold what it held, or joining has moved or lost frames.
+            DiskFullError: there is no room for the joined file.
         """
         paths = [self._folder / segment.name for segment in segments]
         for path, segment in zip(paths, segments, strict=True):
@@ -140,10 +142,7 @@ class EncodedOutput:
         # A folder of pictures has no other streams and no clock: the first segment stands for it.
         source = self._source or probe(paths[0])
         cut = (self._settings.start, self._settings.end) if self._source else (None, None)
-        # What begins before the cut lies at negative times, which QuickTime hides. Elsewhere it would move everything.
-        hides = container_of(self._target).format in {"mp4", "mov"}
-        late = () if hides or cut[0] is None else ("-copypriorss", "0")
-        dropped = join_segments(paths, self._target, source, extra=late, start=cut[0], end=cut[1])
+        dropped = join_segments(paths, self._target, source, extra=self._extra[1], start=cut[0], end=cut[1])
         lost = [f"{loss}: {self.encoding.encoder.name} cannot hold it" for loss in self.encoding.losses]
         return [*lost, *dropped, *(f"{thing}: cannot be written" for thing in source.unkept)]
 
@@ -164,7 +163,7 @@ class PictureOutput:
         self._rotation = reader.info.rotation if reader.info else 0.0
         self._mirrored = reader.info.mirrored if reader.info else False
         zero = reader.info.file_start if reader.info else Fraction(0)
-        self._origin = zero + Fraction(settings.start or 0)
+        self._origin = zero + as_meant(settings.start or 0)
         self._sizes: dict[int, int] = {}
 
     @contextmanager
@@ -248,9 +247,7 @@ def open_source(path: Path, settings: VideoSettings, start: float | None = None)
     """
     if path.is_dir():
         return FrameFolderReader(path, rate=settings.rate, start=start, end=settings.end)
-    # 0.2 is a little more than a fifth in binary: a frame at that very time counts as what was meant.
-    begin, end = (None if time is None else math.nextafter(time, 0.0) for time in (start, settings.end))
-    return VideoReader(path, start=begin, end=end)
+    return VideoReader(path, start=start, end=settings.end)
 
 
 def expected_frames(reader: Reader, settings: VideoSettings) -> int | None:
@@ -260,8 +257,8 @@ def expected_frames(reader: Reader, settings: VideoSettings) -> int | None:
     info = reader.info
     if info.frames is None or info.duration is None or not info.average_rate:
         return None
-    end = min(info.duration, Fraction(settings.end)) if settings.end is not None else info.duration
-    return max(1, min(info.frames, round((end - Fraction(settings.start or 0)) * info.average_rate)))
+    end = info.duration if settings.end is None else min(info.duration, as_meant(settings.end))
+    return max(1, min(info.frames, round((end - as_meant(settings.start or 0)) * info.average_rate)))
 
 
 def open_output(target: Path, folder: Path, reader: Reader, settings: VideoSettings) -> Output:

@@ -55,6 +55,18 @@ def test_files_beside_the_table(evaluate, tmp_path: Path) -> None:  # type: igno
         assert np.array_equal(restored, np.asarray(Image.open(blurred / name)))
 
 
+def test_files_are_written_also_where_nobody_reads_the_table(evaluate, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from deblur_cli.commands import eval as eval_command
+
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(eval_command, "_print", gone)
+    monkeypatch.setattr("deblur_cli.__main__._without_reader", lambda: 1)
+    assert evaluate(gopro(tmp_path / "data"), "--csv", tmp_path / "scores.csv").code == 1
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 4
+
+
 def test_two_folders_without_rounding(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write_pair(tmp_path / "a/1.png", tmp_path / "b/1.png")
     result = evaluate("--blurred", tmp_path / "a", "--sharp", tmp_path / "b", "--float")

@@ -209,12 +209,12 @@ def test_no_network_is_loaded_where_there_is_nothing_to_do(folder: Path, monkeyp
 def test_a_report_that_cannot_be_written_is_said_and_the_photos_are_there(
     folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deblur_cli.restoration import photo_report
+    from deblur_cli.restoration import report as report_file
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(photo_report, "write_report", full)
+    monkeypatch.setattr(report_file, "write_report", full)
     assert deblur(folder, "-o", folder.parent / "out", "--report", folder.parent / "report.json") == 1
     assert "No space left on device" in capsys.readouterr().err
     assert len(list((folder.parent / "out").iterdir())) == 14
@@ -274,9 +274,10 @@ def test_after_a_kill_the_same_command_does_only_what_is_left(folder: Path) -> N
 
 
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs processes that can be stopped and looked at")
-def test_ctrl_c_leaves_whole_files_a_report_and_130(folder: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_leave_whole_files_a_report_and_130(folder: Path, number: signal.Signals) -> None:
     out, report = folder.parent / "out", folder.parent / "report.json"
-    assert interrupt([folder, "-o", out, "--report", report], signal.SIGINT, out) == 130
+    assert interrupt([folder, "-o", out, "--report", report], number, out) == 130
     names = sorted(path.name for path in out.iterdir())
     assert 3 <= len(names) < 14
     assert not [name for name in names if name.startswith(".")]

@@ -20,7 +20,7 @@ from deblur_cli.errors import UsageError
 from deblur_cli.media.probe import probe
 from deblur_cli.media.video_join import timestamps
 from tests.conftest import Result
-from tests.media.video_samples import H264, PICTURE, QUICK, TONE, make
+from tests.media.video_samples import H264, PICTURE, QUICK, TONE, make, spoil
 
 ROOT = Path(__file__).parents[2]
 ENGINE = ["--device", "cpu", "--precision", "fp32"]
@@ -135,6 +135,18 @@ def test_a_truncated_video_is_restored_as_far_as_it_goes_with_exit_code_1(tmp_pa
     assert any(line.startswith("incomplete: ") for line in result.stdout.splitlines())
 
 
+def test_frames_that_cannot_be_decoded_are_said_with_exit_code_0(tmp_path: Path, run: Run) -> None:
+    whole = make(tmp_path / "whole.mp4", *PICTURE, "-c:v", "libx264", *QUICK, "-bf", "0")
+    spoil(whole, tmp_path / "spoilt.mp4", 7)
+    report = tmp_path / "report.json"
+    result = run(["video", str(tmp_path / "spoilt.mp4"), "--report", str(report), *TINY])
+    assert result.code == 0
+    (said,) = [line for line in result.stdout.splitlines() if line.startswith("damaged: ")]
+    assert "could not be decoded whole; in place of 1 of them the one before comes again" in said
+    assert json.loads(report.read_text())["files"][0]["repeated"] == 1
+    assert timestamps(tmp_path / "spoilt_deblurred.mp4") == timestamps(whole)
+
+
 def test_an_output_that_is_the_input_is_refused_and_nothing_is_lost(folder: Path, run: Run) -> None:
     before = hashes(folder)
     (folder.parent / "link.mp4").symlink_to(folder / "a.mp4")
@@ -161,6 +173,7 @@ def test_an_output_that_is_the_input_is_refused_and_nothing_is_lost(folder: Path
         (["in/a.mp4", "--frames", "out", "-o", "b"], "--output"),
         (["in/a.mp4", "--frames", "out", "--crf", "3"], "--crf"),
         (["in", "--ffmpeg-args", "-tune 'film"], "cannot be split"),
+        (["in", "--ffmpeg-args", "-tune film out.mp4"], "'out.mp4' in the arguments for ffmpeg"),
         (["in", "-m", "test-tinny"], "test-tiny"),
         (["in", "-m", "nowhere.pth"], "no file of weights"),
         (["in", "--report", "none/report.json"], "report"),
@@ -225,6 +238,12 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(folder: Path, ru
     assert refused.code == 1 and "other options" in refused.stdout
     begun = json.loads((folder.parent / ".out.mp4.deblur" / "journal.json").read_text())
     assert [segment["frames"] for segment in begun["segments"]] == [3, 3]
+
+
+def test_a_part_without_a_frame_fails_in_one_line(folder: Path, run: Run) -> None:
+    result = run(["video", str(folder / "a.mp4"), "--start", "50", *TINY])
+    assert result.code == 1
+    assert f"failed: {folder / 'a.mp4'}: there is no frame in what was asked for" in result.stdout.splitlines()
 
 
 def test_an_encoder_that_fails_is_said_of_the_output_and_leaves_nothing(folder: Path, run: Run) -> None:

@@ -123,9 +123,9 @@ def test_what_cannot_be_aligned_is_said() -> None:
     with pytest.raises(DatasetError, match="cannot be aligned"):
         score_registered(flat, tensor(photo(60, 60)))
     with pytest.raises(DatasetError, match=r"a sharp frame of 60×60 does not belong to a picture of 80×70"):
-        score_trajectory([tensor(photo(70, 80))], [flat])
+        score_trajectory([tensor(photo(70, 80))], [flat + 1])
     with pytest.raises(DatasetError, match="no sharp frame"):
-        score_trajectory([flat], [])
+        score_trajectory([flat], [flat])
 
 
 def test_a_black_picture_has_a_score() -> None:

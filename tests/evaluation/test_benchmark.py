@@ -129,7 +129,8 @@ def test_a_fault_in_a_network_is_no_failure_of_a_picture(dataset: Dataset) -> No
 
 
 def test_known_scores_are_not_taken_again(dataset: Dataset) -> None:
-    made_up = {pair: Scores(1.0, 0.1, 0.2) for pair in dataset.pairs[:2]}
+    scores = Scores(1.0, 0.1, 0.2)
+    made_up = {pair: ImageResult(pair, scores, scores, 0.1) for pair in dataset.pairs[:2]}
     result = run(dataset, known=made_up)
     assert [image.blurred.psnr for image in result.images] == [1.0, 1.0, pytest.approx(30.0690, abs=1e-4)]
 
@@ -281,7 +282,7 @@ def test_json_holds_everything_and_is_valid(tmp_path: Path) -> None:
         "fp32",
     )
     assert (model["sha256"], model["tile"], model["notes"]) == (None, "auto", ["tiles were shrunk"])
-    assert model["restored"] == {"psnr": "inf", "ssim": 1.0, "ssim_matlab": 1.0, "identical": 1}
+    assert model["restored"] == {"psnr": "inf", "ssim": 1.0, "ssim_matlab": 1.0, "ms_ssim": None, "identical": 1}
     assert model["gain"] == 0
     assert model["images"][0]["restored"]["psnr"] == "inf"
     assert model["published"][0]["psnr"] == 30.0

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from deblur_cli.evaluation.datasets import find_pairs
-from deblur_cli.evaluation.processes import Processes
+from deblur_cli.restoration.processes import Processes
 from tests.evaluation.pictures import gopro
-from tests.launching import launch
+from tests.launching import ONE, TWO, launch
 
-# For processors too: it is what makes accelerate start more than one process on a machine.
-TWO = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
 DIES = """
 import os, sys
 from deblur_cli.__main__ import main
@@ -36,8 +35,8 @@ def test_two_processes_write_what_one_writes_and_one_of_them_speaks(tmp_path: Pa
     broken = folder / "test/GOPR0385_11_01/blur/000001.png"
     broken.write_bytes(broken.read_bytes()[:200])
     done = {}
-    for name, launcher in (("one", []), ("two", TWO)):
-        files = "--csv", tmp_path / f"{name}.csv", "--json", tmp_path / f"{name}.json"
+    for name, launcher in (("one", ONE), ("two", TWO)):
+        files = [part for kind in ("csv", "json", "html") for part in (f"--{kind}", tmp_path / f"{name}.{kind}")]
         networks = "-m", "test-tiny-recurrent", "-m", "test-tiny"
         command = "-m", "deblur_cli", "eval", folder, *networks, "--device", "cpu", *files, "--save", tmp_path / name
         done[name] = launch(launcher, *command)
@@ -50,6 +49,12 @@ def test_two_processes_write_what_one_writes_and_one_of_them_speaks(tmp_path: Pa
         assert [ours[key] for key in ("restored", "sequences", "flicker", "state")] == [
             theirs[key] for key in ("restored", "sequences", "flicker", "state")
         ]
+    pages = [re.findall("<figure.*?</figure>", (tmp_path / f"{name}.html").read_text(), re.DOTALL) for name in done]
+    assert len(pages[0]) == 2 * 8
+    assert pages[0] == pages[1]
+    assert [line[:5] for line in done["two"].stderr.splitlines() if "] test-tiny: " in line] == [
+        f"[{number}/6]" for number in range(1, 7)
+    ], "the progress of one of them"
     saved = [sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.png")) for name in done]
     assert len(saved[0]) == 16
     assert saved[0] == saved[1]
@@ -63,7 +68,7 @@ def test_a_process_that_dies_is_said_and_what_was_scored_is_kept(tmp_path: Path)
     assert died.returncode != 0
     assert "blurred input" not in died.stdout
     assert "exitcode" in died.stderr
-    whole = launch([], "-m", "deblur_cli", *arguments)
+    whole = launch(ONE, "-m", "deblur_cli", *arguments)
     assert whole.returncode == 0, whole.stderr
     assert "9/1111 pairs" in whole.stdout
 
@@ -74,12 +79,12 @@ def test_shares_are_whole_sequences_of_about_the_same_length_and_leave_nothing_o
     found = find_pairs(dataset(tmp_path))
     processes = Processes()
     assert (processes.count, processes.is_first) == (1, True)
-    assert processes.share(found) == list(found.pairs)
+    assert processes.share(found.groups()) == list(found.pairs)
     shares = []
     for index in range(2):
         monkeypatch.setattr(processes, "count", 2)
         monkeypatch.setattr(processes, "index", index)
-        shares.append(processes.share(found))
+        shares.append(processes.share(found.groups()))
     assert sorted(pair.label for share in shares for pair in share) == sorted(pair.label for pair in found.pairs)
     assert not {pair.sequence for pair in shares[0]} & {pair.sequence for pair in shares[1]}
     assert [len(share) for share in shares] == [6, 3]

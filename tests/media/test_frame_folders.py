@@ -101,6 +101,7 @@ def test_a_broken_picture_is_replaced_by_the_one_before_and_counted(tmp_path: Pa
     reader = FrameFolderReader(tmp_path)
     frames = list(reader)
     assert reader.undecodable == 1 and [frame.pts for frame in frames] == [0, 1, 2, 3]
+    assert [frame.repeated for frame in frames] == [False, False, True, False]
     assert all(np.array_equal(one, other) for one, other in zip(frames[1].planes, frames[2].planes, strict=True))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +37,7 @@ def test_a_part_has_exactly_the_frames_shown_in_it(
     assert len(every) == 100
     with VideoReader(path, start=start, end=end) as part:
         found = {frame.pts: frame.planes[0] for frame in part}
-    wanted = [
-        pts
-        for pts in every
-        if Fraction(start or 0) <= pts * tick - origin and (end is None or pts * tick - origin < Fraction(end))
-    ]
+    wanted = [pts for pts in every if Fraction(str(start or 0)) <= pts * tick - origin < Fraction(str(end or 99))]
     assert list(found) == wanted != []
     assert all(np.array_equal(every[pts], found[pts]) for pts in wanted)
 
@@ -128,20 +123,6 @@ def test_a_truncated_file_gives_what_decodes_and_says_why_it_ends(suffix: str, t
         frames = list(reader)
     assert 20 < len(frames) < 100
     assert reader.damaged and "\n" not in reader.damaged
-
-
-def test_undecodable_frames_are_counted(tmp_path: Path) -> None:
-    path = make(tmp_path / "clip.mp4", *LONG, *H264, "-bf", "0", "-slices", "1")
-    data = bytearray(path.read_bytes())
-    begin = data.find(b"mdat")
-    at = begin + (len(data) - begin) // 2
-    data[at : at + 600] = bytes(value ^ 0x5A for value in data[at : at + 600])
-    path.write_bytes(data)
-    with VideoReader(path) as reader:
-        frames = list(reader)
-    assert 60 < len(frames) <= 100
-    assert reader.undecodable > 0
-    assert all(one.pts < other.pts for one, other in pairwise(frames))
 
 
 def test_a_file_with_no_frame_that_decodes_is_refused(tmp_path: Path) -> None:

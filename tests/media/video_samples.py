@@ -55,6 +55,22 @@ def packet_hashes(path: Path, kind: str = "a") -> list[str]:
     return [line.split("=")[1] for line in told.splitlines() if line.split(",")[1] == kind]
 
 
+def spoil(source: Path, target: Path, number: int, *, beginning: int = 0) -> int:
+    """A copy of an MP4 file of nothing but video, with one of its packets overwritten from byte `beginning` on.
+
+    `number` counts in the order of decoding. Returns when the packet's frame is shown, in ticks of the stream.
+    """
+    copied = ("-copyts", "-i", str(source), "-c", "copy", "-f", "framecrc", "-")
+    told = ffmpeg.run(["-loglevel", "error", *copied]).stdout.decode().splitlines()
+    packets = [[int(part) for part in line.split(",")[2:5]] for line in told if not line.startswith("#")]
+    data = bytearray(source.read_bytes())
+    begin = data.find(b"mdat") + 4 + sum(size for _, _, size in packets[:number])
+    shown, _, size = packets[number]
+    data[begin + beginning : begin + size] = bytes(value ^ 0x5A for value in data[begin + beginning : begin + size])
+    target.write_bytes(data)
+    return shown
+
+
 def subtitle_text(path: Path) -> str:
     """The first subtitle stream as SubRip."""
     return ffmpeg.run(["-loglevel", "error", "-i", str(path), "-map", "0:s:0", "-f", "srt", "-"]).stdout.decode()

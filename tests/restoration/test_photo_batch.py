@@ -21,8 +21,8 @@ from deblur_cli.media import files, photos
 from deblur_cli.media.gather import gather_photos
 from deblur_cli.media.plan import Plan, plan_photos
 from deblur_cli.restoration import photo_batch
-from deblur_cli.restoration.photo_batch import DIVIDER, Outcome, restore_photo, restore_photos
-from deblur_cli.restoration.photo_report import NOT_DONE, build_report, write_report
+from deblur_cli.restoration.photo_batch import DIVIDER, restore_photo, restore_photos
+from deblur_cli.restoration.report import NOT_DONE, Outcome, build_report, write_report
 
 
 class Inverter:
@@ -108,7 +108,7 @@ def test_one_broken_photo_among_good_ones_is_one_failure(folder: Path) -> None:
     ("fault", "reason"),
     [
         (OutOfMemoryError("does not fit; use a smaller --tile"), "does not fit; use a smaller --tile"),
-        (MemoryError(), "there is not enough memory for a photo of this size"),
+        (MemoryError(), "there is not enough memory for pictures of this size"),
         (OSError(errno.EIO, "Input/output error"), "Input/output error"),
         (
             ZeroDivisionError("of ours\nin two lines"),

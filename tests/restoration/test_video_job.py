@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_cli.errors import UsageError, VideoError
+from deblur_cli.errors import DiskFullError, UsageError, VideoError
 from deblur_cli.media.probe import probe
 from deblur_cli.media.video_join import timestamps
 from deblur_cli.media.video_reader import VideoReader
@@ -25,7 +25,7 @@ from deblur_cli.restoration.journal import working_folder
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.video_job import LEAST_FRAMES, MOST_FRAMES, VideoResult, restore_video, segment_length
 from deblur_cli.restoration.video_outputs import VideoSettings
-from tests.media.video_samples import H264, PICTURE, QUICK, TONE, VARIABLE, make, packet_hashes
+from tests.media.video_samples import H264, PICTURE, QUICK, TONE, VARIABLE, make, packet_hashes, spoil
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -237,11 +237,11 @@ def test_a_disk_that_is_full_when_joining_keeps_the_segments(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> list[str]:
-        raise VideoError("a.mp4: the disk is full; joining the segments needs about 1 MB more")
+        raise DiskFullError("a.mp4: the disk is full; joining the segments needs about 1 MB")
 
     with monkeypatch.context() as patched:
         patched.setattr(video_outputs, "join_segments", full)
-        with pytest.raises(VideoError, match=r"full after 15 frames, and about \d+ MB more.*the same command goes on"):
+        with pytest.raises(DiskFullError, match=r"full after 15 frames.*room for about \d+ MB, and the same command"):
             restore_video(clip, tmp_path / "a.mp4", restorer(), QUICKLY)
     assert not (tmp_path / "a.mp4").exists()
     assert restore_video(clip, tmp_path / "a.mp4", restorer(), QUICKLY).before == 15
@@ -256,12 +256,12 @@ def test_a_disk_that_is_full_midway_keeps_what_is_done(
 
     def write(self: VideoWriter, frame: object) -> None:
         if self.target.name == "000002.mp4":
-            raise VideoError(f"{self.target}: the disk is full after 0 frames and 0 MB")
+            raise DiskFullError(f"{self.target}: the disk is full after 0 frames and 0 MB")
         real(self, frame)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
         patched.setattr(VideoWriter, "write", write)
-        with pytest.raises(VideoError, match=r"full after 10 frames.*the same command goes on"):
+        with pytest.raises(DiskFullError, match=r"full after 10 frames.*the same command goes on"):
             restore_video(clip, tmp_path / "a.mp4", restorer(), QUICKLY)
     assert restore_video(clip, tmp_path / "a.mp4", restorer(), QUICKLY).before == 10
 
@@ -276,6 +276,38 @@ def test_of_a_truncated_source_all_that_decodes_is_restored_and_said(tmp_path: P
     result = restore_video(cut, tmp_path / "a.mkv", restorer(), QUICKLY)
     assert result.damaged is not None and result.frames == decoded
     assert len(timestamps(tmp_path / "a.mkv")) == decoded
+
+
+@pytest.mark.usefixtures("short_segments")
+@pytest.mark.parametrize("number", [6, 8])
+def test_lost_frames_are_repeated_and_counted_alike_whether_it_was_interrupted_or_not(
+    tmp_path: Path, number: int
+) -> None:
+    # A key frame, and a frame between two; a segment ends among those that are lost with the former.
+    sound = make(tmp_path / "sound.mp4", *PICTURE, "-c:v", "libx264", *QUICK, "-bf", "0", "-g", "6")
+    source, target = tmp_path / "source.mp4", tmp_path / "a.mp4"
+    spoil(sound, source, number)
+    unbroken = restore_video(source, tmp_path / "unbroken.mp4", restorer("test-tiny-recurrent"), QUICKLY)
+    assert unbroken.repeated > 0 and unbroken.undecodable >= unbroken.repeated and unbroken.damaged is None
+    assert timestamps(tmp_path / "unbroken.mp4") == timestamps(sound)
+    for frame in (5, 8, 10, 12):
+        stop_at(frame, source, target, "test-tiny-recurrent")
+    result = restore_video(source, target, restorer("test-tiny-recurrent"), QUICKLY)
+    assert result.before == 10 and result.repeated == unbroken.repeated
+    assert content(target) == content(tmp_path / "unbroken.mp4")
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_arguments_for_ffmpeg_reach_the_encoder_and_the_file(clip: Path, tmp_path: Path) -> None:
+    words = "-x264-params keyint=2 -movflags +faststart -metadata title=mine -metadata:s:a:0 language=fra -c:a ac3"
+    settings = VideoSettings(preset="ultrafast", extra=tuple(words.split()))
+    restore_video(clip, tmp_path / "a.mp4", restorer(), settings)
+    made = (tmp_path / "a.mp4").read_bytes()
+    assert b"keyint=2 " in made and made.index(b"moov") < made.index(b"mdat")
+    info = probe(tmp_path / "a.mp4")
+    assert info.file_metadata["title"] == "mine"
+    assert [(stream.codec, stream.language) for stream in info.streams] == [("ac3", "fra")]
+    assert timestamps(tmp_path / "a.mp4") == timestamps(clip)
 
 
 @pytest.mark.usefixtures("short_segments")

@@ -11,10 +11,8 @@ import torch
 from deblur_cli.training.checkpoint import read_checkpoint
 from models import create_model
 from tests import launching
+from tests.launching import ONE, TWO
 
-ONE: list[str] = []
-# For processors too: it is what makes accelerate start more than one process on a machine, which --cpu does not.
-TWO = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
 RECIPE = """
 model = "test-tiny"
 steps = {steps}

@@ -1,19 +1,16 @@
-"""Several processes, as `accelerate launch` starts them, score a dataset together: each has a share of it."""
+"""Several processes, as `accelerate launch` starts them on one machine or many, do a piece of work together."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from deblur_cli.errors import DeblurError
-from deblur_cli.evaluation.benchmark import BenchmarkResult
-from deblur_cli.evaluation.datasets import Dataset, Pair
 
 _Item = TypeVar("_Item")
-
 _Value = TypeVar("_Value")
 
 _PATIENCE = timedelta(days=7)
@@ -25,6 +22,7 @@ class Processes:
 
     Args:
         device: as for `Restorer`.
+        advice: what the user can do where one of them is lost; ends the sentence that says so.
 
     Attributes:
         count: how many there are; 1 where nothing else was asked for.
@@ -32,8 +30,9 @@ class Processes:
         device: that of this process: each takes its own GPU.
     """
 
-    def __init__(self, device: str = "auto") -> None:
+    def __init__(self, device: str = "auto", *, advice: str = "start it again") -> None:
         self.count, self.index, self.device = int(os.environ.get("WORLD_SIZE", "1")), 0, device
+        self._advice = advice
         self._state: Any = None
         if self.count > 1:
             from accelerate import PartialState
@@ -41,7 +40,8 @@ class Processes:
             from deblur_cli.restoration.device import resolve_device
 
             on_processor = resolve_device(device).type == "cpu"
-            self._state = PartialState(cpu=on_processor, timeout=_PATIENCE)
+            # Python objects are all that is exchanged: gloo does it on any machine, and is told at once of a lost peer.
+            self._state = PartialState(cpu=on_processor, backend="gloo", timeout=_PATIENCE)
             self.index = self._state.process_index
             self.device = "cpu" if on_processor else str(self._state.device)
 
@@ -52,17 +52,21 @@ class Processes:
 
     @contextmanager
     def first_before_others(self) -> Iterator[None]:
-        """What is inside is done by the first process, and only then by the others."""
-        if self._state is None:
-            yield
-        else:
-            with self._state.main_process_first():
-                yield
+        """What is inside is done by the first process, and only then by the others.
 
-    def share(self, dataset: Dataset) -> list[Pair]:
-        """The pairs that this process scores: whole groups of the dataset, about as many in each process."""
-        shares: list[list[Pair]] = [[] for _ in range(self.count)]
-        for group in dataset.groups():
+        Raises:
+            DeblurError: a process is gone.
+        """
+        if not self.is_first:
+            self.gather(None)
+        yield
+        if self.is_first:
+            self.gather(None)
+
+    def share(self, groups: Iterable[Sequence[_Item]]) -> list[_Item]:
+        """What this process has to do: whole groups of what there is, about as many items in each process."""
+        shares: list[list[_Item]] = [[] for _ in range(self.count)]
+        for group in groups:
             min(shares, key=len).extend(group)
         return shares[self.index]
 
@@ -80,25 +84,10 @@ class Processes:
         try:
             distributed.all_gather_object(values, own)
         except RuntimeError as error:
-            raise DeblurError(
-                "another process of this run ended before its share was scored; with --journal FILE, the same command "
-                "goes on from what there is"
-            ) from error
+            raise DeblurError(f"another process of this run ended before its share was done; {self._advice}") from error
         return values
 
     def close(self) -> None:
         """Part from the others."""
         if self._state is not None:
             self._state.destroy_process_group()
-
-
-def merge(dataset: Dataset, shares: Iterable[BenchmarkResult]) -> BenchmarkResult:
-    """The results of all shares of a dataset, in its order."""
-    shares = list(shares)
-    place = {pair: number for number, pair in enumerate(dataset.pairs)}
-    images = [image for share in shares for image in share.images]
-    failures = [failure for share in shares for failure in share.failures]
-    return BenchmarkResult(
-        images=tuple(sorted(images, key=lambda image: place[image.pair])),
-        failures=tuple(sorted(failures, key=lambda failure: place[failure.pair])),
-    )

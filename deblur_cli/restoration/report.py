@@ -1,25 +1,61 @@
-"""A file that says what became of each photo of a batch, and what decided it."""
+"""What became of each file of a batch, and the report that says it and what decided it."""
 
 from __future__ import annotations
 
 import json
+import logging
 import platform
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from deblur_cli.errors import DeblurError
 from deblur_cli.media.files import replacing
 from deblur_cli.media.plan import Plan
-from deblur_cli.restoration.photo_batch import Outcome
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.restorer import Restorer
 
+logger = logging.getLogger(__name__)
+
 NOT_DONE = "not done"
-"""The outcome of a photo that an interruption came before."""
+"""The outcome of a file that an interruption came before."""
+Status = Literal["restored", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photo or video."""
+
+    source: Path
+    target: Path | None
+    status: Status
+    reason: str = ""
+    """Why it was skipped or failed; one line."""
+    seconds: float = 0.0
+    """Spent on reading, restoring and writing it, waiting apart."""
+    width: int | None = None
+    """Of the blurred photo, upright, or of a frame as it lies in the video; in pixels."""
+    height: int | None = None
+    source_bytes: int | None = None
+    target_bytes: int | None = None
+    warnings: tuple[str, ...] = ()
+    """What could not be kept, or should be known; one line each."""
+
+
+def explain(error: BaseException, source: object = "") -> str:
+    """Why a file failed, in one line without its own name at its head."""
+    if isinstance(error, DeblurError):
+        return " ".join(str(error).split()).removeprefix(f"{source}: ")
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for pictures of this size"
+    if isinstance(error, OSError):
+        return " ".join((error.strerror or str(error)).split())
+    logger.info("%s failed", source, exc_info=error)
+    return " ".join(f"a fault in deblur itself ({type(error).__name__}: {error})".split())
 
 
 def build_report(

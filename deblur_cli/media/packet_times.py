@@ -1,0 +1,63 @@
+"""When the packets of a video are shown, as its container says it: what tells which frames a decoder has left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+from deblur_cli.media import ffmpeg
+
+# Bit of a packet that is decoded but not shown, because an edit list hides it (ffmpeg's AV_PKT_FLAG_DISCARD).
+_HIDDEN = 4
+
+
+class PacketTimes:
+    """Reads on in the container while the times that are asked for grow; nothing is decoded for it.
+
+    Args:
+        path: the file.
+        index: of the video stream in it.
+        tick: the time base in which times are told.
+        seek: options of the input that let it begin near the first time that is asked for.
+    """
+
+    def __init__(self, path: Path, index: int, tick: Fraction, seek: list[str]) -> None:
+        listing = ["-map", f"0:{index}", "-c", "copy", "-f", "framecrc", "pipe:1"]
+        self._process = ffmpeg.Process(["-copyts", *seek, "-i", ffmpeg.file_argument(path), *listing], stdout=True)
+        self._packets = self._read(tick)
+        self._waiting: set[int] = set()
+        self._decoded: int | None = None
+
+    def between(self, after: int, before: int | None = None) -> list[int]:
+        """The times of all packets shown after `after` and ahead of `before` (None: of the end), in their order.
+
+        `after` must not become less from call to call. What has no timestamp in the container is left out.
+        """
+        # No packet is shown ahead of its decoding time, and those grow: behind one at `before` nothing more is to come.
+        while before is None or self._decoded is None or self._decoded < before:
+            packet = next(self._packets, None)
+            if packet is None:
+                break
+            self._decoded, shown = packet
+            if shown is not None:
+                self._waiting.add(shown)
+        self._waiting = {time for time in self._waiting if time > after}
+        return sorted(time for time in self._waiting if before is None or time < before)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._process.kill()
+
+    def _read(self, tick: Fraction) -> Iterator[tuple[int, int | None]]:
+        """Decoding time of each packet, and the time at which it is shown, if it is, in ticks of `tick`."""
+        scale = Fraction(1)
+        for raw in self._process.stdout:
+            line = raw.decode("ascii", "replace")
+            if line.startswith("#tb 0:"):
+                scale = Fraction(line.split(":")[1].strip()) / tick
+            elif not line.startswith("#"):
+                _, decoded, shown, *rest = (part.strip() for part in line.split(","))
+                flags = int(rest[-1][2:], 16) if rest[-1].startswith("F=") else 0
+                known = int(shown) != ffmpeg.NO_TIMESTAMP and not flags & _HIDDEN
+                yield round(int(decoded) * scale), round(int(shown) * scale) if known else None

@@ -1,0 +1,61 @@
+"""Which arguments for ffmpeg go to the encoder, and which to the file."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deblur_cli.errors import UsageError
+from deblur_cli.media.encoders import CONTAINERS
+from deblur_cli.media.ffmpeg_arguments import split_arguments
+
+ENCODER = [
+    "-tune film",
+    "-x264-params keyint=3:bframes=0",
+    "-g 12",
+    "-b:v 2M",
+    "-pix_fmt yuv444p",
+    "-bf -1",
+    "-vf hflip",
+]
+FILE = [
+    "-movflags +faststart",
+    "-metadata title=x",
+    "-metadata:s:v:0 rotate=-90",
+    "-disposition:a:1 default",
+    "-c:a aac",
+    "-b:a 128k",
+    "-an",
+    "-map -0:s",
+    "-tag:v avc3",
+    "-brand mp42",
+    "-avoid_negative_ts disabled",
+]
+
+
+@given(st.lists(st.sampled_from(ENCODER + FILE)))
+def test_each_goes_where_it_belongs_with_its_value_in_the_order_given(options: list[str]) -> None:
+    words = [word for option in options for word in option.split()]
+    encoding, file = split_arguments(words, CONTAINERS[".mp4"])
+    assert encoding == [word for option in options if option in ENCODER for word in option.split()]
+    assert file == [word for option in options if option in FILE for word in option.split()]
+
+
+def test_options_of_a_container_are_the_ones_that_it_has() -> None:
+    words = ["-cues_to_front", "1", "-movflags", "+faststart"]
+    assert split_arguments(words, CONTAINERS[".mkv"]) == (words[2:], words[:2])
+    assert split_arguments(words, CONTAINERS[".mov"]) == (words[:2], words[2:])
+
+
+def test_some_are_for_both() -> None:
+    assert split_arguments(["-bitexact", "-flags:v", "+bitexact"], CONTAINERS[".mp4"]) == (
+        ["-bitexact", "-flags:v", "+bitexact"],
+        ["-bitexact"],
+    )
+
+
+@pytest.mark.parametrize("words", [["out.mp4"], ["-tune", "film", "out.mp4"], ["-"], ["-crf", "3", "4"], [""]])
+def test_a_word_that_ffmpeg_would_take_for_a_file_to_write_is_refused(words: list[str]) -> None:
+    with pytest.raises(UsageError, match="neither an option nor the value of one"):
+        split_arguments(words, CONTAINERS[".mp4"])
