@@ -341,7 +341,8 @@ def _pair_up(
     place = " and ".join(f"'{folder}'" for folder in dataset.folders)
     if problems and not (allow_partial and pairs):
         rest = " (--allow-partial scores the rest)" if pairs else ""
-        raise DatasetError(f"{len(problems)} pictures in {place} do not pair{rest}{_list(problems, ': ')}")
+        count, do = ("1 picture", "does") if len(problems) == 1 else (f"{len(problems)} pictures", "do")
+        raise DatasetError(f"{count} in {place} {do} not pair{rest}{_list(problems, ': ')}")
     if not pairs:
         raise DatasetError(f"there are no pictures in {place}")
     return replace(dataset, pairs=tuple(pairs), left_out=tuple(problems))

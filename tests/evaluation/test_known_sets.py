@@ -45,7 +45,7 @@ def test_realblur_is_what_its_list_says(tmp_path: Path) -> None:
         assert not found.video  # numbered, but no frames of one
     (tmp_path / "RealBlur-J_ECC/scene050/gt/gt_2.png").unlink()
     with pytest.raises(
-        DatasetError, match=r"1 pictures in .* do not pair .*: scene050/2 cannot be read: .*No such file"
+        DatasetError, match=r"1 picture in .* does not pair .*: scene050/2 cannot be read: .*No such file"
     ):
         find_pairs(tmp_path)
     real_blur(tmp_path, {"scene050": 1}, letter="R")
@@ -141,7 +141,7 @@ def test_what_is_wrong_with_one_file_of_a_thousand_is_said_in_one_line(whole_gop
 
     try:
         sharp.unlink()
-        removed = f"1 pictures in {place} do not pair {rest}: GOPR0862_11_00/000042 has no sharp picture"
+        removed = f"1 picture in {place} does not pair {rest}: GOPR0862_11_00/000042 has no sharp picture"
         assert message() == removed
         sharp.with_stem("000142").write_bytes(content)
         assert message() == (
@@ -151,7 +151,7 @@ def test_what_is_wrong_with_one_file_of_a_thousand_is_said_in_one_line(whole_gop
         sharp.with_stem("000142").unlink()
         write(sharp, noise(0, 12, 11))
         assert message() == (
-            f"1 pictures in {place} do not pair {rest}: GOPR0862_11_00/000042 is 12×11 blurred and 11×12 sharp"
+            f"1 picture in {place} does not pair {rest}: GOPR0862_11_00/000042 is 12×11 blurred and 11×12 sharp"
         )
         sharp.unlink()
         blurred.unlink()
