@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 _PROBE = 64
 """Side in pixels of the image that is tried; activations of convolutional networks grow with the pixels."""
@@ -19,8 +19,12 @@ _SCRATCH = 2.0
 on processors, the most where the allocator keeps its blocks (`device.tune_allocator`)."""
 
 
-class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that are made while it is entered, for as long as each lives."""
+class _LiveBytes(TorchFunctionMode):
+    """Counts the bytes of the tensors that are made while it is entered, for as long as each lives.
+
+    It sees what torch's functions return, not what they make and drop inside; that would take a mode of torch's
+    dispatcher, whose first use imports the compiler for a second, and says the same of convolutional networks.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +32,7 @@ class _LiveBytes(TorchDispatchMode):
         self.peak = 0
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, tuple | list) else (result,):
             if isinstance(tensor, Tensor):

@@ -170,7 +170,7 @@ class _Pipeline:
         blurred = yuv.to_rgb(planes, self._video)
         restored, state = self._restorer.restore_frame(blurred, None if is_cut else self._state.frame)
         self._state = SequenceState(state, self._state.last_look)
-        return yuv.add_change(planes, restored.sub_(blurred), self._video)
+        return yuv.add_change(planes, blurred, restored, self._video)
 
     def _write(self, frame: Frame, parcel: Parcel) -> None:
         if self._sink_failed:

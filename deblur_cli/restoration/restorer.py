@@ -120,7 +120,10 @@ class Restorer:
         def read(rows: Span, columns: Span) -> Tensor:
             return image.read(rows, columns).to(self.device)
 
-        self._within_memory(image.height, image.width, lambda plan: self._follow(plan, read, image.write))
+        def write(top: int, left: int, block: Tensor) -> None:
+            image.write(top, left, block.clamp(0.0, 1.0))
+
+        self._within_memory(image.height, image.width, lambda plan: self._follow(plan, read, write))
         if self.device.type == "cpu" and image.height * image.width > WHOLE_PIXELS["cpu"]:
             devices.trim_allocator()  # photos of this size are read and written beside the next
         return image.restored
@@ -222,9 +225,9 @@ class Restorer:
     ) -> tuple[Any, ...]:
         """Restore an image that `read` cuts tiles from and `write` takes finished blocks of.
 
-        `read` gives what there is of a tile on this side of the image's border; `write` leaves out what lies beyond,
-        and may see a pixel more than once. With `states`, one of each tile (None to start anew), the tiles go one by
-        one and the new states are returned in their order; without, they go in batches.
+        `read` gives what there is of a tile on this side of the image's border; `write` clamps to [0, 1], leaves out
+        what lies beyond the border, and may see a pixel more than once. With `states`, one of each tile (None to start
+        anew), the tiles go one by one and the new states are returned in their order; without, they go in batches.
         """
         order = list(plan.tiles())
         size = 1 if states else self._batch_size(plan, len(order))
@@ -242,11 +245,12 @@ class Restorer:
                 restored, state = self._run(together, states[first] if states else None)
                 new_states.append(state)
                 for (row, column), tile in zip(places, restored.chunk(len(places)), strict=True):
-                    blender.add(row, column, tile)
+                    # Blending works in place, and a network's output may be its input, or its state.
+                    blender.add(row, column, tile.clamp(0.0, 1.0) if len(order) > 1 else tile)
         return tuple(new_states)
 
     def _run(self, blurred: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """The network's output, float32 in [0, 1], and its new state; the input's size is the network's multiple."""
+        """The network's output, float32, and its new state; the input's size is the network's multiple."""
         restored, new_state, finite = self._run_at(self.precision, blurred, state)
         if not finite and self.precision != "fp32":
             restored, new_state, finite = self._run_at("fp32", blurred, state)
@@ -260,7 +264,8 @@ class Restorer:
         return restored, new_state
 
     def _run_at(self, precision: str, blurred: Tensor, state: Any) -> tuple[Tensor, Any, bool]:
-        blurred = blurred.contiguous(memory_format=torch.channels_last)
+        # Convolutions bring it into the order of their weights (channels last) themselves, at least as fast.
+        blurred = blurred.contiguous()
         with torch.inference_mode(), devices.autocast(self.device, precision):
             output = self.model.network(blurred, state) if self.model.info.recurrent else self.model.network(blurred)
             restored, state = output if self.model.info.recurrent else (output, None)
@@ -269,9 +274,7 @@ class Restorer:
             # A sum is finite if its terms are, and much faster than looking at each.
             sums = [restored.sum()]
             map_state(lambda tensor: sums.append(tensor.sum()), state)
-            finite = bool(torch.stack(sums).isfinite().all())
-            # A new tensor in any case: a network may return its input, and blending works in place.
-            return restored.clamp(0.0, 1.0), state, finite
+            return restored, state, bool(torch.stack(sums).isfinite().all())
 
     def _batch_size(self, plan: TilePlan, count: int) -> int:
         """How many of so many images of the size of a tile go through the network at a time."""
@@ -301,7 +304,7 @@ def _reader(images: Tensor) -> _Read:
 def _writer(images: Tensor) -> _Write:
     def write(top: int, left: int, block: Tensor) -> None:
         target = images[:, :, top : top + block.shape[2], left : left + block.shape[3]]
-        target.copy_(block[:, :, : target.shape[2], : target.shape[3]])
+        torch.clamp(block[:, :, : target.shape[2], : target.shape[3]], 0.0, 1.0, out=target)
 
     return write
 

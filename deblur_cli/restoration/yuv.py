@@ -8,11 +8,13 @@ when it is resampled back and forth. So the planes are not made anew from the re
 Matrices and quantisation are those of ITU-T H.273, in gamma-encoded values throughout. Chroma is upsampled by linear
 interpolation between the places where its samples lie, and downsampled by the transpose of that, a triangle over two
 chroma samples. All arithmetic is elementwise in float32: a GPU's matrix units would round it to 10 bits (TF32).
+
+A processor works strip by strip, so that what lies between two operations stays in its cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -22,6 +24,9 @@ from deblur_cli.media.video import Colour, PixelFormat, VideoFormat
 
 _LUMA_WEIGHTS = {"bt709": (0.2126, 0.0722), "smpte170m": (0.299, 0.114), "bt2020nc": (0.2627, 0.0593)}
 """Kr and Kb of a matrix; Kg is what is left to 1."""
+
+_STRIP_PIXELS = 3 << 16
+"""Of a strip, for each thread. Fewer take more calls, more do not stay in a core's cache."""
 
 
 def to_rgb(planes: Sequence[Tensor], video: VideoFormat) -> Tensor:
@@ -45,25 +50,33 @@ def to_rgb(planes: Sequence[Tensor], video: VideoFormat) -> Tensor:
     rgb = torch.empty(shape, device=planes[0].device)
     if pixels.kind == "rgb":
         for plane, channel in zip(planes, (1, 2, 0), strict=False):  # G, B, R
-            rgb[:, channel] = _unit(plane, black, white)
-        return rgb.clamp_(0.0, 1.0)
+            rgb[:, channel] = _unit(plane, black, white).clamp_(0.0, 1.0)
+        return rgb
     red, blue, green = _weights(colour)
-    luma = _unit(planes[0], black, white)
-    blueness, redness = _chroma_at_every_pixel(planes, video).unbind(1)
-    torch.add(luma, redness, alpha=2 * (1 - red), out=rgb[:, 0])
-    torch.add(luma, blueness, alpha=-2 * (1 - blue) * blue / green, out=rgb[:, 1])
-    rgb[:, 1].add_(redness, alpha=-2 * (1 - red) * red / green)
-    torch.add(luma, blueness, alpha=2 * (1 - blue), out=rgb[:, 2])
-    return rgb.clamp_(0.0, 1.0)
+    (factor, offset), columns = _siting(pixels, colour)
+    # Columns first, while there are few rows: writing with a stride is what costs on a processor.
+    chroma = _upsampled(_chroma(planes, video), 3, *columns)[..., : video.width]
+    for own, reach in _strips(video, rgb.device):
+        rows = _scaled(own, factor)
+        target = rgb[:, :, rows]
+        luma = _unit(planes[0][:, rows], black, white)
+        tint = _upsampled(chroma[:, :, reach], 2, factor, offset)[:, :, _scaled(_within(own, reach), factor)]
+        blueness, redness = tint[:, :, : luma.shape[1]].unbind(1)
+        torch.add(luma, redness, alpha=2 * (1 - red), out=target[:, 0])
+        torch.add(luma, blueness, alpha=-2 * (1 - blue) * blue / green, out=target[:, 1])
+        target[:, 1].add_(redness, alpha=-2 * (1 - red) * red / green)
+        torch.add(luma, blueness, alpha=2 * (1 - blue), out=target[:, 2])
+        target.clamp_(0.0, 1.0)
+    return rgb
 
 
-def add_change(planes: Sequence[Tensor], change: Tensor, video: VideoFormat) -> list[Tensor]:
+def add_change(planes: Sequence[Tensor], blurred: Tensor, restored: Tensor, video: VideoFormat) -> list[Tensor]:
     """The planes of some frames after a change of their RGB; where that is nothing, they are as they were.
 
     Args:
         planes: N×h×w each, integers, as `PixelFormat` says; alpha is handed on.
-        change: N×3×H×W float32, what is to be added to `to_rgb(planes, video)`. The change of a grey frame is the mean
-            of the three channels.
+        blurred: N×3×H×W float32, `to_rgb(planes, video)`.
+        restored: what it became, N×3×H×W float32. The change of a grey frame is the mean of the three channels.
         video: their format.
 
     Returns:
@@ -72,26 +85,17 @@ def add_change(planes: Sequence[Tensor], change: Tensor, video: VideoFormat) -> 
     Raises:
         DeblurError: as `to_rgb`.
     """
-    pixels, colour = video.pixels, video.colour
-    black, white, _, steps = _levels(pixels, colour)
+    pixels = video.pixels
+    black, white, _, _ = _levels(pixels, video.colour)
     if pixels.kind == "grey":
-        changes = [change.mean(dim=1).mul_(white - black)]
-    elif pixels.kind == "rgb":
-        changes = [change[:, channel] * (white - black) for channel in (1, 2, 0)]
-    else:
-        red, blue, green = _weights(colour)
-        luma = (change[:, 0] * red).add_(change[:, 1], alpha=green).add_(change[:, 2], alpha=blue)
-        chroma = change[:, ::2] - luma[:, None]  # red, blue
-        for axis, (shift, offset) in _siting(pixels, colour).items():
-            chroma = _downsampled(chroma, axis, 1 << shift, offset)
-        changes = [
-            luma.mul_(white - black),
-            chroma[:, 1] * (steps / (2 * (1 - blue))),
-            chroma[:, 0] * (steps / (2 * (1 - red))),
-        ]
-    most = (1 << pixels.depth) - 1
-    changed = [_added(plane, change, most) for plane, change in zip(planes, changes, strict=False)]
-    return [*changed, *planes[len(changed) :]]
+        change = (restored - blurred).mean(dim=1)
+        return [_added(planes[0], change.mul_(white - black), pixels), *planes[1:]]
+    if pixels.kind == "rgb":
+        changes = (restored[:, channel] - blurred[:, channel] for channel in (1, 2, 0))
+        added = (_added(p, c.mul_(white - black), pixels) for p, c in zip(planes, changes, strict=False))
+        return [*added, *planes[3:]]
+    luma, chroma = _add_to_luma(planes, blurred, restored, video)
+    return [luma, *_add_to_chroma(planes, chroma, video), *planes[3:]]
 
 
 def white(video: VideoFormat) -> list[int]:
@@ -118,26 +122,77 @@ def _weights(colour: Colour) -> tuple[float, float, float]:
     return red, blue, 1 - red - blue
 
 
-def _siting(pixels: PixelFormat, colour: Colour) -> dict[int, tuple[int, float]]:
-    """For rows and columns (axes of N×C×H×W): the shift, and at which pixel the first chroma sample lies."""
-    middle_y, middle_x = ((1 << shift) / 2 - 0.5 for shift in (pixels.shift_y, pixels.shift_x))
-    return {
-        2: (pixels.shift_y, 0.0 if colour.chroma_location == "topleft" else middle_y),
-        3: (pixels.shift_x, middle_x if colour.chroma_location == "center" else 0.0),
-    }
+def _siting(pixels: PixelFormat, colour: Colour) -> tuple[tuple[int, float], tuple[int, float]]:
+    """For rows and columns: pixels from a chroma sample to the next, and at which of them the first one lies."""
+    factor_y, factor_x = 1 << pixels.shift_y, 1 << pixels.shift_x
+    return (
+        (factor_y, 0.0 if colour.chroma_location == "topleft" else (factor_y - 1) / 2),
+        (factor_x, (factor_x - 1) / 2 if colour.chroma_location == "center" else 0.0),
+    )
 
 
 def _unit(plane: Tensor, black: int, white: int) -> Tensor:
     return plane.float().sub_(black).mul_(1 / (white - black))
 
 
-def _chroma_at_every_pixel(planes: Sequence[Tensor], video: VideoFormat) -> Tensor:
-    """Pb and Pr, in [−½, ½] where they are in range: N×2×H×W."""
+def _strips(video: VideoFormat, device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """The rows of chroma in each strip, and with them the one above and below, from which it is interpolated."""
+    shift = video.pixels.shift_y
+    count = -(-video.height >> shift)
+    step = count
+    if device.type == "cpu":
+        step = max(_STRIP_PIXELS * torch.get_num_threads() // (video.width << shift), 1)
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        yield slice(start, stop), slice(max(start - 1, 0), min(stop + 1, count))
+
+
+def _scaled(rows: slice, factor: int) -> slice:
+    """The rows of the picture that lie in rows of chroma; an odd last one may not be there."""
+    return slice(rows.start * factor, rows.stop * factor)
+
+
+def _within(rows: slice, others: slice) -> slice:
+    """`rows` counted from the first of `others`."""
+    return slice(rows.start - others.start, rows.stop - others.start)
+
+
+def _chroma(planes: Sequence[Tensor], video: VideoFormat) -> Tensor:
+    """Pb and Pr of each sample, in [−½, ½] where they are in range: N×2×h×w."""
     _, _, middle, steps = _levels(video.pixels, video.colour)
-    chroma = torch.stack((planes[1].float(), planes[2].float()), dim=1).sub_(middle).mul_(1 / steps)
-    for axis, (shift, offset) in _siting(video.pixels, video.colour).items():
-        chroma = _upsampled(chroma, axis, 1 << shift, offset)
-    return chroma[:, :, : video.height, : video.width]
+    return torch.stack((planes[1].float(), planes[2].float()), dim=1).sub_(middle).mul_(1 / steps)
+
+
+def _add_to_luma(
+    planes: Sequence[Tensor], blurred: Tensor, restored: Tensor, video: VideoFormat
+) -> tuple[Tensor, Tensor]:
+    """The new plane of luma, and how Pr and Pb change in each column of chroma's rows, N×2×h×W, scaled as R and B."""
+    black, white, _, _ = _levels(video.pixels, video.colour)
+    red, blue, green = _weights(video.colour)
+    (factor, offset), _ = _siting(video.pixels, video.colour)
+    added = torch.empty_like(planes[0])
+    lines = restored.new_empty((len(restored), 2, planes[1].shape[1], video.width))
+    for own, reach in _strips(video, restored.device):
+        rows, wide, inner = _scaled(own, factor), _scaled(reach, factor), _within(own, reach)
+        change = restored[:, :, wide] - blurred[:, :, wide]
+        luma = (change[:, 0] * red).add_(change[:, 1], alpha=green).add_(change[:, 2], alpha=blue)
+        chroma = change[:, ::2].sub_(luma[:, None])
+        lines[:, :, own] = _downsampled(chroma, 2, factor, offset)[:, :, inner]
+        luma = luma[:, _scaled(inner, factor)].mul_(white - black)
+        added[:, rows] = _added(planes[0][:, rows], luma, video.pixels)
+    return added, lines
+
+
+def _add_to_chroma(planes: Sequence[Tensor], lines: Tensor, video: VideoFormat) -> tuple[Tensor, Tensor]:
+    """The new planes of chroma."""
+    _, _, _, steps = _levels(video.pixels, video.colour)
+    red, blue, _ = _weights(video.colour)
+    _, columns = _siting(video.pixels, video.colour)
+    redder, bluer = _downsampled(lines, 3, *columns).unbind(1)
+    return (
+        _added(planes[1], bluer * (steps / (2 * (1 - blue))), video.pixels),
+        _added(planes[2], redder * (steps / (2 * (1 - red))), video.pixels),
+    )
 
 
 def _taps(factor: int, offset: float) -> list[list[tuple[int, float]]]:
@@ -160,12 +215,16 @@ def _upsampled(samples: Tensor, axis: int, factor: int, offset: float) -> Tensor
     shape = list(samples.shape)
     shape[axis] *= factor
     pixels = samples.new_empty(shape)
-    for phase, ((_, here), *beside) in enumerate(_taps(factor, offset)):
-        values = samples * here
-        for step, weight in beside:
-            _add_moved(values, samples, axis, step, weight)
-        # Written with a stride once, not in each operation: that is what costs on a processor.
-        _phase(pixels, axis, factor, phase).copy_(values)
+    for phase, (_, *beside) in enumerate(_taps(factor, offset)):
+        target = _phase(pixels, axis, factor, phase)
+        if not beside:
+            target.copy_(samples)
+        for step, weight in beside:  # one at most: interpolation is between two samples
+            kept = samples.shape[axis] - abs(step)
+            here, there = (samples.narrow(axis, max(sign * step, 0), kept) for sign in (1, -1))
+            torch.lerp(here, there, weight, out=target.narrow(axis, max(step, 0), kept))
+            border = 0 if step > 0 else kept
+            target.narrow(axis, border, 1).copy_(samples.narrow(axis, border, 1))
     return pixels
 
 
@@ -177,10 +236,13 @@ def _downsampled(pixels: Tensor, axis: int, factor: int, offset: float) -> Tenso
         end = pixels.narrow(axis, pixels.shape[axis] - 1, 1)
         pixels = torch.cat([pixels, *[end] * missing], dim=axis)
     taps = _taps(factor, offset)
-    samples = _phase(pixels, axis, factor, 0) * (taps[0][0][1] / factor)
+    phases = [_phase(pixels, axis, factor, phase) for phase in range(factor)]
+    if axis == 3:
+        phases = [phase.contiguous() for phase in phases]  # read with a stride once, not in each operation
+    samples = phases[0] * (taps[0][0][1] / factor)
     for phase, of_phase in enumerate(taps):
         for step, weight in of_phase[1:] if phase == 0 else of_phase:
-            _add_moved(samples, _phase(pixels, axis, factor, phase), axis, -step, weight / factor)
+            _add_moved(samples, phases[phase], axis, -step, weight / factor)
     return samples
 
 
@@ -198,7 +260,7 @@ def _add_moved(target: Tensor, values: Tensor, axis: int, step: int, weight: flo
         target.narrow(axis, border, 1).add_(values.narrow(axis, border, 1), alpha=weight)
 
 
-def _added(plane: Tensor, change: Tensor, most: int) -> Tensor:
+def _added(plane: Tensor, change: Tensor, pixels: PixelFormat) -> Tensor:
     # In integers, and of eight bits in short ones, which is faster on a processor than in floating point.
     wide = torch.int16 if plane.dtype == torch.uint8 else torch.int32
-    return plane.to(wide).add_(change.round_().to(wide)).clamp_(0, most).to(plane.dtype)
+    return plane.to(wide).add_(change.round_().to(wide)).clamp_(0, (1 << pixels.depth) - 1).to(plane.dtype)

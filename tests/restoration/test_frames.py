@@ -84,7 +84,7 @@ def test_frames_are_restored_as_the_network_restores_their_rgb(pixels: PixelForm
     for before, after in zip(frames, written, strict=True):
         planes = [torch.from_numpy(plane)[None] for plane in before.planes]
         blurred = yuv.to_rgb(planes, video)
-        expected = yuv.add_change(planes, restorer.restore_tensor(blurred) - blurred, video)
+        expected = yuv.add_change(planes, blurred, restorer.restore_tensor(blurred), video)
         assert_same([after], [Frame(tuple(plane[0].numpy() for plane in expected), before.pts)])
         assert np.abs(after.planes[0].astype(int) - before.planes[0]).mean() > 1
 

@@ -99,6 +99,22 @@ def test_tiles_of_the_shipped_network_agree_with_the_whole() -> None:
         assert difference.max() <= 3
 
 
+class Repeating(nn.Module):
+    """Gives a ramp over each tile, and from then on what it gave before, which is its state."""
+
+    def forward(self, blurred: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        restored = torch.linspace(0, 1, blurred.shape[3]).expand_as(blurred).clone() if state is None else state
+        return restored, restored
+
+
+def test_joining_tiles_leaves_a_state_that_is_the_output_as_it_was() -> None:
+    restorer = Restorer(loaded(Repeating(), recurrent=True), device="cpu", tile=64, overlap=16)
+    frame = torch.zeros(1, 3, 64, 200)
+    first, state = restorer.restore_frame(frame)
+    second, _ = restorer.restore_frame(frame, state)
+    assert torch.equal(first, second)
+
+
 def fails_above(pixels: int, error: Exception) -> Apply:
     def identity(blurred: Tensor) -> Tensor:
         if blurred.shape[2] * blurred.shape[3] > pixels:

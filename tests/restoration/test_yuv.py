@@ -34,9 +34,13 @@ def black(video: VideoFormat) -> list[Tensor]:
     return planes_of(video, luma, *rest)
 
 
+def add_to(planes: list[Tensor], change: Tensor, video: VideoFormat) -> list[Tensor]:
+    return yuv.add_change(planes, torch.zeros_like(change), change, video)
+
+
 def picture(rgb: Tensor, video: VideoFormat) -> list[Tensor]:
     """N×3×H×W in [0, 1] as planes: what has to be added to black."""
-    return yuv.add_change(black(video), rgb, video)
+    return add_to(black(video), rgb, video)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,7 @@ def test_a_slope_of_chroma_keeps_its_place(shifts: tuple[int, int], location: st
 
     change = torch.zeros(1, 3, 33, 61)
     change[:, 0] = (at_pixels - 0.5) * 0.5
-    _, _, after = yuv.add_change([neutral, middle, middle], change, video)
+    _, _, after = add_to([neutral, middle, middle], change, video)
     expected = 32768 + (at_samples - 0.5) * 0.5 * (1 - 0.2126) / 1.5748 * 65535
     torch.testing.assert_close(after[0].float()[1:-2, 1:-2], expected[1:-2, 1:-2], rtol=0, atol=1.0)
 
@@ -159,7 +163,7 @@ def test_no_change_changes_nothing_and_rgb_stays_in_range(
     assert rgb.shape == (2, 3, *size)
     assert rgb.dtype == torch.float32
     assert 0 <= float(rgb.min()) <= float(rgb.max()) <= 1
-    for before, after in zip(planes, yuv.add_change(planes, torch.zeros_like(rgb), video), strict=True):
+    for before, after in zip(planes, yuv.add_change(planes, rgb, rgb.clone(), video), strict=True):
         assert before.dtype == after.dtype
         assert torch.equal(before.int(), after.int())
     # And each frame of a batch is what it is alone.
@@ -171,18 +175,18 @@ def test_whiter_than_white_stays_so_and_moves_with_the_change() -> None:
     video = video_format("yuv420p", 4, 4)
     planes = planes_of(video, 250, 128, 128)
     assert float(yuv.to_rgb(planes, video).max()) == 1.0
-    darker = yuv.add_change(planes, torch.full((1, 3, 4, 4), -0.1), video)
+    darker = add_to(planes, torch.full((1, 3, 4, 4), -0.1), video)
     assert [int(plane.unique()) for plane in darker] == [228, 128, 128]  # 250 − 0.1 · 219
-    brightest = yuv.add_change(planes, torch.full((1, 3, 4, 4), 0.1), video)
+    brightest = add_to(planes, torch.full((1, 3, 4, 4), 0.1), video)
     assert int(brightest[0].unique()) == 255
 
 
 def test_grey_changes_by_the_mean_of_the_channels_and_alpha_not_at_all() -> None:
     change = torch.tensor([0.1, 0.2, 0.3])[None, :, None, None].expand(1, 3, 4, 4)
     video = video_format("gray", 4, 4, full_range=True)
-    assert int(yuv.add_change(planes_of(video, 100), change, video)[0].unique()) == 151
+    assert int(add_to(planes_of(video, 100), change, video)[0].unique()) == 151
     video = video_format("yuva420p", 4, 4)
-    assert int(yuv.add_change(planes_of(video, 100, 128, 128, 77), change, video)[3].unique()) == 77
+    assert int(add_to(planes_of(video, 100, 128, 128, 77), change, video)[3].unique()) == 77
 
 
 def test_white_is_white() -> None:
@@ -196,3 +200,26 @@ def test_a_matrix_nobody_knows_is_refused() -> None:
     video = video_format("yuv420p", 4, 4, matrix="ycgco")
     with pytest.raises(DeblurError, match="ycgco"):
         yuv.to_rgb(planes_of(video, 1, 1, 1), video)
+
+
+@pytest.mark.parametrize("location", ["left", "center", "topleft"])
+@pytest.mark.parametrize("name", ["yuv420p", "yuv422p", "yuv440p", "yuv444p", "yuv410p", "yuv420p10le"])
+@pytest.mark.parametrize("size", [(37, 23), (64, 16)])
+def test_strips_give_what_the_whole_gives(
+    name: str, location: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit: chroma is interpolated across their borders."""
+    video = video_format(name, *size, chroma_location=location)
+    planes = [torch.from_numpy(plane)[None] for plane in random_frame(video).planes]
+    restored = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+
+    def in_strips_of(pixels: int) -> tuple[Tensor, list[Tensor]]:
+        monkeypatch.setattr(yuv, "_STRIP_PIXELS", pixels)
+        blurred = yuv.to_rgb(planes, video)
+        return blurred, yuv.add_change(planes, blurred, restored, video)
+
+    whole, rows, some = (in_strips_of(pixels) for pixels in (1 << 20, 1, 16 * video.width))
+    for rgb, changed in (rows, some):
+        assert torch.equal(rgb, whole[0])
+        for plane, expected in zip(changed, whole[1], strict=True):
+            assert torch.equal(plane.int(), expected.int())
