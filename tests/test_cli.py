@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import pytest
 from deblur_cli import app as app_module
 from deblur_cli import errors
 from deblur_cli.commands import models as models_command
+from deblur_cli.commands import options
+from models.registry import DEFAULT_MODEL
 
 VERBS = ("image", "video", "eval", "bench", "train", "synth", "models")
 HEAVY = ("torch", "numpy", "cv2", "PIL", "safetensors", "tifffile", "accelerate", "models")
@@ -85,6 +88,20 @@ def test_help_is_not_laid_out_by_rich() -> None:
     # Importing it takes longer than all the rest together.
     result = python("import sys; from deblur_cli.__main__ import main; main(['--help']); print('rich' in sys.modules)")
     assert result.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize("own, expected", [(None, "10000"), ("7", "7")])
+def test_threads_of_torch_go_to_sleep_soon_unless_the_user_said_otherwise(
+    own: str | None, expected: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")  # so that what is set here is put back
+    monkeypatch.delenv("GOMP_SPINCOUNT") if own is None else monkeypatch.setenv("GOMP_SPINCOUNT", own)
+    run(["--help"])
+    assert os.environ["GOMP_SPINCOUNT"] == expected
+
+
+def test_the_default_network_is_the_registrys() -> None:
+    assert options.DEFAULT_MODEL == DEFAULT_MODEL
 
 
 # --- wrong usage

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from deblur_cli.commands.console import say, shown
-from deblur_cli.commands.options import Device, Models, Precision, Tile
+from deblur_cli.commands.options import Device, Models, Precision, Tile, model_names
 from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 _WIDE = 500
@@ -38,7 +38,7 @@ def bench(
     random ones. --device, --precision and --tile are as for restoring.
     """
     sizes = [_size(text) for text in dict.fromkeys(size or ["1280x720"])]
-    names = list(dict.fromkeys(model or ["lite"]))
+    names = model_names(model)
     if json is not None and (json.is_dir() or not json.parent.is_dir()):
         raise UsageError(f"'{json}' cannot be written: it is a folder, or its folder is not there")
     from rich.console import Console

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deblur_cli.commands.console import Progress, say, shown
-from deblur_cli.commands.options import Device, Models, Overlap, Precision, Tile, engine_options
+from deblur_cli.commands.options import Device, Models, Overlap, Precision, Tile, engine_options, model_names
 from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def evaluate(
     DIR is GOPRO, REDS, RealBlur or Köhler as they are passed around, each scored by its own protocol; any two folders
     are scored by --blurred DIR --sharp DIR. `accelerate launch -m deblur_cli eval …` shares the work out.
     """
-    names = list(dict.fromkeys(model or ["lite"]))
+    names = model_names(model)
     engines = [engine_options(name, device, precision, tile, overlap, None) for name in names]
     if require_complete and (limit or sequence):
         raise UsageError(f"{'--limit' if limit else '--sequence'} and --require-complete contradict each other")

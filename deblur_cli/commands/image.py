@@ -21,6 +21,7 @@ from deblur_cli.commands.batch import (
 )
 from deblur_cli.commands.console import Progress, say
 from deblur_cli.commands.options import (
+    DEFAULT_MODEL,
     Device,
     DryRun,
     MemoryLimit,
@@ -54,7 +55,7 @@ def image(
             "--output", "-o", metavar="OUT", help="A folder; a file for a single photo; - for standard output."
         ),
     ] = None,
-    model: Annotated[str, model_option("The network.")] = "lite",
+    model: Annotated[str, model_option("The network.")] = DEFAULT_MODEL,
     strength: Strength = 1.0,
     suffix: Suffix = None,
     format_name: Annotated[

@@ -10,6 +10,9 @@ import typer
 
 from deblur_cli.errors import UsageError
 
+DEFAULT_MODEL = "lite"
+"""The registry's, said again because a verb's options must not cost the import of torch."""
+
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 Tile = Annotated[str, typer.Option(help="Side of the tiles in pixels, context apart; 0: none; auto.")]
@@ -34,7 +37,13 @@ def model_option(help_text: str) -> Any:
     return typer.Option("--model", "-m", metavar=metavar, help=help_text)
 
 
-Models = Annotated[list[str] | None, model_option("A network; repeat for several. [default: lite]")]
+Models = Annotated[list[str] | None, model_option(f"A network; repeat for several. [default: {DEFAULT_MODEL}]")]
+
+
+def model_names(model: list[str] | None) -> list[str]:
+    """The networks that `Models` names, each once."""
+    return list(dict.fromkeys(model or [DEFAULT_MODEL]))
+
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 

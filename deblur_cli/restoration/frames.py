@@ -1,13 +1,14 @@
 """The frames of a video through a network: read ahead, restored and written behind, each in a thread of its own.
 
-A few frames are under way at a time, however long the video is.
+To RGB belongs to reading and back to planes to writing, so that the network waits for neither. A few frames are under
+way at a time, however long the video is.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from deblur_cli.media.video import Frame, VideoFormat
 from deblur_cli.restoration import yuv
+from deblur_cli.restoration.device import worker
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.scene_cuts import SceneCuts
 from deblur_cli.restoration.states import SequenceState
 from deblur_cli.restoration.transfers import Parcel, Transfers
 
-AHEAD = 2
+AHEAD = 1
 """So many frames more are read ahead than go through the network together."""
 DIVIDER = 4
 """Width of the line between the blurred and the restored half of a comparison, in pixels: a whole number of chroma
@@ -91,6 +93,7 @@ class _Read:
 
     frame: Frame
     parcel: Parcel
+    """Its planes and, for a network that has work to do, its RGB."""
     is_cut: bool
     last_look: Tensor | None
 
@@ -111,7 +114,8 @@ class _Pipeline:
         self._compare = compare
         self._state = state
         self._transfers = Transfers(restorer.device)
-        looks = scene_cuts and restorer.model.info.recurrent and restorer.strength > 0
+        self._works = restorer.strength > 0
+        looks = scene_cuts and restorer.model.info.recurrent and self._works
         self._cuts = SceneCuts(video.pixels.depth, state.last_look) if looks else None
         self._cut_count = 0
         self._written = 0
@@ -122,7 +126,7 @@ class _Pipeline:
         source = iter(frames)
         reading: deque[Future[_Read | None]] = deque()
         stopped = ended = False
-        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+        with worker("read") as reader, worker("write") as writer:
             try:
                 while not ended and not (stopped := should_stop()):
                     together = self._restorer.frames_at_a_time(self._video.height, self._video.width)
@@ -133,8 +137,8 @@ class _Pipeline:
                         read = reading.popleft().result()
                         ended = read is None
                         batch += [] if read is None else [read]
-                    for frame, parcel in self._restored(batch):
-                        self._writing.append(writer.submit(self._write, frame, parcel))
+                    for read, restored in zip(batch, self._restored(batch), strict=True):
+                        self._writing.append(writer.submit(self._write, read, restored))
                     self._collect(progress, leave=together)
                 self._collect(progress, leave=0)
             finally:
@@ -150,36 +154,43 @@ class _Pipeline:
             return None
         is_cut = self._cuts is not None and self._cuts.is_cut(frame.planes[0])
         last_look = None if self._cuts is None else self._cuts.last_look
-        return _Read(frame, self._transfers.send(frame.planes), is_cut, last_look)
+        with torch.inference_mode(), self._transfers.reading():
+            tensors = self._transfers.send(frame.planes)
+            if self._works:
+                tensors.append(yuv.to_rgb(tensors, self._video))
+            return _Read(frame, self._transfers.pack(tensors), is_cut, last_look)
 
-    def _restored(self, batch: Sequence[_Read]) -> list[tuple[Frame, Parcel]]:
-        if not batch:
-            return []
-        with torch.inference_mode():
-            planes = self._transfers.receive([read.parcel for read in batch])
-            changed = self._changed(planes, batch[0].is_cut) if self._restorer.strength > 0 else planes
-            if self._compare:
-                changed = _halves(planes, changed, self._video)
-            parcels = self._transfers.wrap(changed)
-        self._state = SequenceState(self._state.frame, batch[-1].last_look)
-        return [(read.frame, parcel) for read, parcel in zip(batch, parcels, strict=True)]
-
-    def _changed(self, planes: Sequence[Tensor], is_cut: bool) -> list[Tensor]:
-        """The restored planes; `is_cut` is the first frame's, because recurrent networks get no other."""
+    def _restored(self, batch: Sequence[_Read]) -> list[Parcel]:
+        """The restored RGB of each frame; nothing of those that no network works on."""
+        if not self._works or not batch:
+            return [Parcel([]) for _ in batch]
+        is_cut = batch[0].is_cut  # recurrent networks get one frame at a time, and others do not ask
         self._cut_count += is_cut
-        blurred = yuv.to_rgb(planes, self._video)
-        restored, state = self._restorer.restore_frame(blurred, None if is_cut else self._state.frame)
-        self._state = SequenceState(state, self._state.last_look)
-        return yuv.add_change(planes, blurred, restored, self._video)
+        with torch.inference_mode():
+            blurred = [self._transfers.unpack(read.parcel)[-1] for read in batch]
+            together = torch.cat(blurred) if len(blurred) > 1 else blurred[0]
+            restored, state = self._restorer.restore_frame(together, None if is_cut else self._state.frame)
+            self._state = SequenceState(state, batch[-1].last_look)
+            return [self._transfers.pack([frame]) for frame in restored.split(1)]
 
-    def _write(self, frame: Frame, parcel: Parcel) -> None:
+    def _write(self, read: _Read, restored: Parcel) -> None:
         if self._sink_failed:
             return  # no frame after a gap
         try:
-            self._sink(Frame(self._transfers.fetch(parcel), frame.pts))
+            with torch.inference_mode(), self._transfers.writing():
+                planes = self._changed(self._transfers.unpack(read.parcel), self._transfers.unpack(restored))
+                self._sink(Frame(self._transfers.fetch(planes), read.frame.pts))
         except BaseException:
             self._sink_failed = True
             raise
+
+    def _changed(self, read: Sequence[Tensor], restored: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The planes to write, of those that were read."""
+        planes = changed = read
+        if restored:
+            *planes, blurred = read
+            changed = yuv.add_change(planes, blurred, restored[0], self._video)
+        return _halves(planes, changed, self._video) if self._compare else changed
 
     def _collect(self, progress: Callable[[int], None], *, leave: int) -> None:
         """Hear of the frames that have been written, and wait until at most `leave` are not."""

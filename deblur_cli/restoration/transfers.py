@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,18 +14,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Parcel:
-    """Planes of one frame or several, N×h×w each, on a device, and when they are whole there."""
+    """Tensors on a device that one thread hands to another, and when they are whole there."""
 
-    planes: Sequence[Tensor]
+    tensors: Sequence[Tensor]
     whole: torch.cuda.Event | None = None
-    """Recorded behind the last work on the planes; None on devices without streams."""
+    """Recorded behind the last work on the tensors; None on devices without streams."""
 
 
 class Transfers:
     """The two ways between NumPy arrays and a device.
 
-    On CUDA each way has a stream of its own and goes through pinned memory, so that frames travel while others are
-    computed, whichever threads that happens in. On a processor nothing is copied.
+    On CUDA each way has a stream of its own and goes through pinned memory, so that frames travel, and are converted
+    on the way, while others are restored. On a processor nothing is copied.
 
     Args:
         device: where the network is.
@@ -34,43 +36,41 @@ class Transfers:
         self._up = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._down = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def send(self, planes: Sequence[np.ndarray]) -> Parcel:
-        """One frame to the device; returns before it is there."""
+    def reading(self) -> AbstractContextManager[Any]:
+        """In this context the calling thread's work goes into the stream of what comes in."""
+        return nullcontext() if self._up is None else torch.cuda.stream(self._up)
+
+    def writing(self) -> AbstractContextManager[Any]:
+        """In this context the calling thread's work goes into the stream of what goes out."""
+        return nullcontext() if self._down is None else torch.cuda.stream(self._down)
+
+    def send(self, planes: Sequence[np.ndarray]) -> list[Tensor]:
+        """The h×w planes of one frame as 1×h×w tensors on the device, whole in the order of the current stream."""
         # PyTorch asks for memory that may be written, though nobody does, and for no negative strides.
         host = [torch.from_numpy(np.require(plane, requirements=["C", "W"]))[None] for plane in planes]
         if self._up is None:
-            return Parcel([plane.to(self._device) for plane in host])
-        with torch.cuda.stream(self._up):
-            sent = [plane.pin_memory().to(self._device, non_blocking=True) for plane in host]
-            return Parcel(sent, self._up.record_event())
+            return [plane.to(self._device) for plane in host]
+        return [plane.pin_memory().to(self._device, non_blocking=True) for plane in host]
 
-    def receive(self, parcels: Sequence[Parcel]) -> list[Tensor]:
-        """The planes of some frames, stacked, to be worked on in the current stream, which waits for them."""
-        for parcel in parcels:
-            if parcel.whole is not None:
-                stream = torch.cuda.current_stream(self._device)
-                stream.wait_event(parcel.whole)
-                for plane in parcel.planes:
-                    plane.record_stream(stream)  # its memory is not given to others while this stream reads it
-        if len(parcels) == 1:
-            return list(parcels[0].planes)
-        return [torch.cat(same) for same in zip(*(parcel.planes for parcel in parcels), strict=True)]
+    def fetch(self, planes: Sequence[Tensor]) -> tuple[np.ndarray, ...]:
+        """1×h×w tensors of the current stream as arrays h×w; waits until they are there."""
+        if self._down is None:
+            return tuple(plane[0].cpu().numpy() for plane in planes)
+        host = [torch.empty(plane.shape[1:], dtype=plane.dtype, pin_memory=True) for plane in planes]
+        for pinned, plane in zip(host, planes, strict=True):
+            pinned.copy_(plane[0], non_blocking=True)
+        torch.cuda.current_stream(self._device).synchronize()
+        return tuple(pinned.numpy() for pinned in host)
 
-    def wrap(self, planes: Sequence[Tensor]) -> list[Parcel]:
-        """Planes that the current stream is at work on, stacked, as a parcel for each frame."""
-        whole = None if self._down is None else torch.cuda.current_stream(self._device).record_event()
-        return [Parcel(frame, whole) for frame in zip(*planes, strict=True)]
+    def pack(self, tensors: Sequence[Tensor]) -> Parcel:
+        """Tensors that the current stream is at work on, for another thread."""
+        return Parcel(tensors, None if self._up is None else torch.cuda.current_stream(self._device).record_event())
 
-    def fetch(self, parcel: Parcel) -> tuple[np.ndarray, ...]:
-        """The planes of a parcel as arrays; waits until they are there."""
-        if self._down is None or parcel.whole is None:
-            return tuple(plane.cpu().numpy() for plane in parcel.planes)
-        host = []
-        with torch.cuda.stream(self._down):
-            self._down.wait_event(parcel.whole)
-            for plane in parcel.planes:
-                plane.record_stream(self._down)
-                pinned = torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True)
-                host.append(pinned.copy_(plane, non_blocking=True))
-            self._down.synchronize()
-        return tuple(plane.numpy() for plane in host)
+    def unpack(self, parcel: Parcel) -> Sequence[Tensor]:
+        """What is in a parcel, to be worked on in the current stream, which waits for it."""
+        if parcel.whole is not None:
+            stream = torch.cuda.current_stream(self._device)
+            stream.wait_event(parcel.whole)
+            for tensor in parcel.tensors:
+                tensor.record_stream(stream)  # its memory is not given to others while this stream reads it
+        return parcel.tensors

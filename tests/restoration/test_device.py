@@ -177,3 +177,14 @@ def test_tuning_the_allocator_happens_once_and_says_whether(monkeypatch: pytest.
 def test_nothing_to_wait_for_or_to_empty_on_a_processor() -> None:
     assert devices.synchronize(CPU) is None
     assert devices.empty_cache(CPU) is None
+
+
+def test_a_worker_computes_alone_and_leaves_the_others_their_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with devices.worker("read") as worker:
+            assert worker.submit(torch.get_num_threads).result() == 1
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
