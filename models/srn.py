@@ -24,6 +24,9 @@ _BOTTLENECK = 4  # stride of the encoder
 # Added to the forget gate, so that a new network remembers (Jozefowicz et al., ICML 2015, section 2.2).
 _FORGET_BIAS = 1.0
 
+# How far on the open side of its ReLU a new network's way up from the memory begins.
+_OPEN = 0.3
+
 
 class ConvLSTM(nn.Module):
     """One step of a convolutional LSTM without peepholes (Shi et al., NeurIPS 2015, equation 3); 3×3 gates."""
@@ -53,14 +56,19 @@ class SRN(nn.Module):
         super().__init__()
         fine, middle, coarse = _CHANNELS
         # The blurred image, and what the coarser scale made of it.
-        self.encoder1 = _with_blocks(nn.Conv2d(6, fine, 5, padding=2), fine)
+        first = nn.Conv2d(6, fine, 5, padding=2)
+        up3 = nn.ConvTranspose2d(coarse, middle, 4, stride=2, padding=1)
+        up2 = nn.ConvTranspose2d(middle, fine, 4, stride=2, padding=1)
+        last = nn.Conv2d(fine, 3, 5, padding=2)
+        self.encoder1 = _with_blocks(first, fine)
         self.encoder2 = _with_blocks(nn.Conv2d(fine, middle, 5, stride=2, padding=2), middle)
         self.encoder3 = _with_blocks(nn.Conv2d(middle, coarse, 5, stride=2, padding=2), coarse)
         self.lstm = ConvLSTM(coarse) if lstm else None
-        self.decoder3 = _ending_with(nn.ConvTranspose2d(coarse, middle, 4, stride=2, padding=1), coarse, nn.ReLU())
-        self.decoder2 = _ending_with(nn.ConvTranspose2d(middle, fine, 4, stride=2, padding=1), middle, nn.ReLU())
-        self.decoder1 = _ending_with(nn.Conv2d(fine, 3, 5, padding=2), fine)
+        self.decoder3 = _ending_with(up3, coarse, nn.ReLU())
+        self.decoder2 = _ending_with(up2, middle, nn.ReLU())
+        self.decoder1 = _ending_with(last, fine)
         self.apply(_initialise)
+        _begin_near_the_identity(first, up3, up2, last)
 
     def forward(self, blurred: Tensor, state: State | None = None) -> tuple[Tensor | list[Tensor], State | None]:
         """Restore a frame.
@@ -117,6 +125,27 @@ def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    elif isinstance(module, ResBlock):
+        module.body[2].weight.data.mul_(0.1)  # type: ignore[operator]
+
+
+@torch.no_grad()
+def _begin_near_the_identity(
+    first: nn.Conv2d, up3: nn.ConvTranspose2d, up2: nn.ConvTranspose2d, last: nn.Conv2d
+) -> None:
+    """Let the first three channels of the finest level carry the image, and leave every other way open.
+
+    The paper begins with Xavier's weights alone. Then the first thousands of steps go into drawing the picture, and
+    large ones shut the ReLUs behind the strides, so that the memory is never asked. So residual branches begin small
+    (Zhang, Dauphin, Ma, "Fixup initialization", ICLR 2019), and what comes up from below on the open side of its ReLU.
+    """
+    last.weight.mul_(0.03)
+    last.weight[:, :3] = first.weight[:3] = 0
+    for colour in range(3):
+        first.weight[colour, colour, 2, 2] = last.weight[colour, colour, 2, 2] = 1
+    up2.weight[:, :3] = 0
+    for convolution, offset in ((up3, _OPEN), (up2, _OPEN), (last, -_OPEN)):
+        nn.init.constant_(convolution.bias, offset)  # type: ignore[arg-type]
 
 
 @register_model(

@@ -174,13 +174,28 @@ def test_no_gradient_goes_through_the_upsampled_output(lstm: bool) -> None:
     assert network.decoder1[-1].bias.grad.tolist() == pytest.approx([16 * 32] * 3)
 
 
-def test_new_weights_are_xavier_uniform_and_biases_zero(network: nn.Module) -> None:
-    weights = {key: parameter for key, parameter in network.named_parameters() if key.endswith("weight")}
-    assert not any(parameter.any() for key, parameter in network.named_parameters() if key not in weights)
-    bounds = {"encoder1.0.weight": math.sqrt(6 / (25 * 38)), "lstm.gates.weight": math.sqrt(6 / (9 * (256 + 512)))}
+def test_new_weights_are_xavier_uniform(network: nn.Module) -> None:
+    weights = dict(network.named_parameters())
+    bounds = {
+        "encoder2.0.weight": math.sqrt(6 / (25 * 96)),
+        "encoder1.2.body.0.weight": math.sqrt(6 / (25 * 64)),
+        "encoder1.2.body.2.weight": 0.1 * math.sqrt(6 / (25 * 64)),  # a residual branch ends small
+        "lstm.gates.weight": math.sqrt(6 / (9 * (256 + 512))),
+    }
     for key, bound in bounds.items():
         assert weights[key].abs().max().item() == pytest.approx(bound, rel=0.01)
         assert weights[key].std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+    assert not weights["lstm.gates.bias"].any()
+
+
+def test_a_new_network_hands_the_image_through_and_has_no_way_shut(network: nn.Module) -> None:
+    rose = []
+    for decoder in (network.decoder3, network.decoder2):
+        decoder.register_forward_hook(lambda module, inputs, output: rose.append((output > 0).float().mean()))
+    blurred = torch.rand(1, 3, 64, 64)
+    restored, _ = network(blurred)
+    assert (restored - blurred).abs().mean() < 0.06
+    assert min(rose) > 0.6
 
 
 def test_facts() -> None:
