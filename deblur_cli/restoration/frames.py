@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 
 import torch
@@ -119,34 +119,44 @@ class _Pipeline:
         self._cuts = SceneCuts(video.pixels.depth, state.last_look) if looks else None
         self._cut_count = 0
         self._written = 0
+        self._ended = False
         self._sink_failed = False
+        self._reading: deque[Future[_Read | None]] = deque()
         self._writing: deque[Future[None]] = deque()
 
     def run(self, frames: Iterable[Frame], progress: Callable[[int], None], should_stop: Callable[[], bool]) -> Summary:
         source = iter(frames)
-        reading: deque[Future[_Read | None]] = deque()
-        stopped = ended = False
+        stopped = False
         with worker("read") as reader, worker("write") as writer:
             try:
-                while not ended and not (stopped := should_stop()):
+                while not self._ended and not (stopped := should_stop()):
                     together = self._restorer.frames_at_a_time(self._video.height, self._video.width)
-                    batch: list[_Read] = []
-                    while len(batch) < together and not ended:
-                        while len(reading) < together + AHEAD:
-                            reading.append(reader.submit(self._read, source))
-                        read = reading.popleft().result()
-                        ended = read is None
-                        batch += [] if read is None else [read]
-                    for read, restored in zip(batch, self._restored(batch), strict=True):
-                        self._writing.append(writer.submit(self._write, read, restored))
+                    # Nothing here holds on to the frames, which at 4K take 100 MB each as RGB.
+                    self._forward(self._next(source, reader, together), writer)
                     self._collect(progress, leave=together)
                 self._collect(progress, leave=0)
             finally:
-                for future in reading:
+                for future in self._reading:
                     future.cancel()
                 # An error that comes now would hide the one that is on its way.
                 wait(self._writing)
         return Summary(self._written, self._cut_count, stopped, self._state)
+
+    def _next(self, source: Iterator[Frame], reader: Executor, together: int) -> list[_Read]:
+        """The next `together` frames; fewer at the end. More are being read when it returns."""
+        batch: list[_Read] = []
+        while len(batch) < together and not self._ended:
+            while len(self._reading) < together + AHEAD:
+                self._reading.append(reader.submit(self._read, source))
+            read = self._reading.popleft().result()
+            self._ended = read is None
+            batch += [] if read is None else [read]
+        return batch
+
+    def _forward(self, batch: Sequence[_Read], writer: Executor) -> None:
+        """Restore some frames and have them written."""
+        for read, restored in zip(batch, self._restored(batch), strict=True):
+            self._writing.append(writer.submit(self._write, read, restored))
 
     def _read(self, source: Iterator[Frame]) -> _Read | None:
         frame = next(source, None)
