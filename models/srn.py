@@ -2,7 +2,8 @@
 
 Tao, Gao, Shen, Wang, Jia: "Scale-recurrent Network for Deep Image Deblurring", CVPR 2018
 (https://arxiv.org/abs/1802.01770), in the shape of its release: transposed convolutions of 4×4, skips by addition. For
-video the state also goes from frame to frame, after Haerinck, Lafontaine, 2021.
+video the state also goes from frame to frame, after Haerinck, Lafontaine, 2021, and here at each scale: through the
+coarsest alone, a sixteenth of the picture's sides, hardly anything of the frame before would reach the finest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from models.blocks import ResBlock
 from models.registry import Score, register_model
 
 State = tuple[Tensor, Tensor]
-"""What the LSTM remembers: hidden and cell state, N×128×H/4×W/4 each."""
+"""What the LSTM remembers at one scale: hidden and cell state, N×128 and a quarter of the scale's height and width."""
+States = tuple[State, ...]
+"""What it remembers of a frame, one state a scale, coarsest first."""
 
 _CHANNELS = (32, 64, 128)
 _REDUCTIONS = (4, 2, 1)
@@ -70,23 +73,27 @@ class SRN(nn.Module):
         self.apply(_initialise)
         _begin_near_the_identity(first, up3, up2, last)
 
-    def forward(self, blurred: Tensor, state: State | None = None) -> tuple[Tensor | list[Tensor], State | None]:
+    def forward(self, blurred: Tensor, state: States | None = None) -> tuple[Tensor | list[Tensor], States | None]:
         """Restore a frame.
+
+        Each scale begins with the mean of what the coarser scale and the same scale of the frame before remember.
 
         Args:
             blurred: N×3×H×W in [0, 1].
             state: what the call for the frame before returned, or None for the first of a sequence.
         """
         height, width = blurred.shape[2:]
-        restored = blurred
-        pyramid = []
-        for reduction in _REDUCTIONS:
+        restored, coarser = blurred, None
+        pyramid: list[Tensor] = []
+        states: list[State] = []
+        for number, reduction in enumerate(_REDUCTIONS):
             size = (height // reduction, width // reduction)
             # Each scale has a loss of its own; the finer ones teach it only by way of the state.
             x = torch.cat([_resized(blurred, size), _resized(restored.detach(), size)], dim=1)
-            restored, state = self.one_scale(x, state)
+            restored, coarser = self.one_scale(x, _merged(coarser, None if state is None else state[number]))
             pyramid.append(restored)
-        return (pyramid if self.training else restored), state
+            states += [] if coarser is None else [coarser]
+        return (pyramid if self.training else restored), tuple(states) or None
 
     def one_scale(self, x: Tensor, state: State | None) -> tuple[Tensor, State | None]:
         """N×6×h×w and a state of any size to N×3×h×w and a state that fits it."""
@@ -106,6 +113,15 @@ def _with_blocks(convolution: nn.Module, channels: int) -> nn.Sequential:
 
 def _ending_with(convolution: nn.Module, channels: int, *activation: nn.Module) -> nn.Sequential:
     return nn.Sequential(*(ResBlock(channels) for _ in range(3)), convolution, *activation)
+
+
+def _merged(coarser: State | None, before: State | None) -> State | None:
+    """What the coarser scale and the frame before left, their mean where there are both."""
+    if coarser is None or before is None:
+        return coarser or before
+    size = (before[0].shape[2], before[0].shape[3])
+    hidden, cell = ((_resized(one, size) + other) / 2 for one, other in zip(coarser, before, strict=True))
+    return hidden, cell
 
 
 def _fitted(state: State | None, bottleneck: Tensor) -> State:

@@ -51,8 +51,9 @@ def test_training_gives_the_pyramid_and_restoring_its_finest_scale(lstm: bool, h
     assert [tuple(scale.shape) for scale in pyramid] == [(2, 3, height // n, width // n) for n in (4, 2, 1)]
     assert torch.equal(restored, pyramid[-1])
     if lstm:
-        assert [tuple(part.shape) for part in state] == [(2, 128, height // 4, width // 4)] * 2
-        assert all(torch.equal(one, other) for one, other in zip(state, same_state, strict=True))
+        for number, scale, same in zip((16, 8, 4), state, same_state, strict=True):
+            assert [tuple(part.shape) for part in scale] == [(2, 128, height // number, width // number)] * 2
+            assert all(torch.equal(one, other) for one, other in zip(scale, same, strict=True))
     else:
         assert state is same_state is None
 
@@ -109,15 +110,15 @@ def test_the_lstm_sees_its_input_and_the_hidden_state_but_not_the_cell() -> None
     assert torch.equal(seen[0][0], torch.cat([x, hidden], dim=1))
 
 
-def test_a_state_of_zeros_is_none(network: nn.Module) -> None:
+def test_what_any_scale_remembers_of_the_frame_before_counts(network: nn.Module) -> None:
     blurred = torch.rand(1, 3, 32, 16)
-    zeros = torch.zeros(1, 128, 8, 4)
     with torch.inference_mode():
-        restored, _ = network(blurred)
-        from_zeros, _ = network(blurred, (zeros, zeros))
-        from_ones, _ = network(blurred, (zeros, zeros + 1))
-    assert torch.equal(restored, from_zeros)
-    assert not torch.allclose(restored, from_ones, atol=1e-3)
+        restored, states = network(blurred)
+        again, _ = network(blurred, states)
+        for number in range(3):
+            more = tuple((hidden, cell + (scale == number)) for scale, (hidden, cell) in enumerate(states))
+            assert not torch.allclose(network(blurred, more)[0], again, atol=1e-4)
+    assert not torch.equal(restored, again)
 
 
 def test_the_state_runs_through_scales_and_frames(network: nn.Module) -> None:
@@ -126,15 +127,18 @@ def test_the_state_runs_through_scales_and_frames(network: nn.Module) -> None:
     network.lstm.register_forward_hook(lambda _, __, state: left.append(state))
     frames = torch.rand(2, 1, 3, 32, 48)
     with torch.inference_mode():
-        _, state = network(frames[0])
-        _, last = network(frames[1], state)
-    assert state is left[2] and last is left[5]
+        _, states = network(frames[0])
+        _, last = network(frames[1], states)
+    assert all(scale is step for scale, step in zip((*states, *last), left, strict=True))
     taken = [step[1] for step in steps]
     assert not any(part.any() for part in taken[0])
-    # Twice as large from scale to scale, a quarter of the size from the finest to the next frame's coarsest.
-    for number, scale in [(1, 2), (2, 2), (3, 0.25), (4, 2), (5, 2)]:
-        for found, before in zip(taken[number], left[number - 1], strict=True):
-            torch.testing.assert_close(found, bilinear(before, scale))
+    for part in (0, 1):  # the hidden and the cell state
+        coarser = {number: bilinear(left[number - 1][part], 2) for number in (1, 2, 4, 5)}
+        torch.testing.assert_close(taken[1][part], coarser[1])
+        torch.testing.assert_close(taken[2][part], coarser[2])
+        torch.testing.assert_close(taken[3][part], left[0][part])
+        torch.testing.assert_close(taken[4][part], (coarser[4] + left[1][part]) / 2)
+        torch.testing.assert_close(taken[5][part], (coarser[5] + left[2][part]) / 2)
 
 
 def test_sequences_of_a_batch_do_not_touch_each_other(network: nn.Module) -> None:
