@@ -26,7 +26,7 @@ _LUMA_WEIGHTS = {"bt709": (0.2126, 0.0722), "smpte170m": (0.299, 0.114), "bt2020
 """Kr and Kb of a matrix; Kg is what is left to 1."""
 
 _STRIP_PIXELS = 3 << 16
-"""Of a strip, for each thread. Fewer take more calls, more do not stay in a core's cache."""
+"""Of a strip, which one thread works on. Fewer take more calls, more do not stay in a core's cache."""
 
 
 def to_rgb(planes: Sequence[Tensor], video: VideoFormat) -> Tensor:
@@ -141,7 +141,7 @@ def _strips(video: VideoFormat, device: torch.device) -> Iterator[tuple[slice, s
     count = -(-video.height >> shift)
     step = count
     if device.type == "cpu":
-        step = max(_STRIP_PIXELS * torch.get_num_threads() // (video.width << shift), 1)
+        step = max(_STRIP_PIXELS // (video.width << shift), 1)
     for start in range(0, count, step):
         stop = min(start + step, count)
         yield slice(start, stop), slice(max(start - 1, 0), min(stop + 1, count))
