@@ -22,8 +22,7 @@ from deblur_cli.training.data import ClipSource, PhotoSource, load_clips, load_p
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.trainer import Limits, train
 from deblur_cli.training.validation import Validator, paired_set, synthetic_set
-from models.base import ResidualBlock
-from models.lite import PlainBlock, UnshuffledUNet
+from models.lite import PlainBlock, ResidualBlock, UnshuffledUNet
 
 EASY = BlurSettings(
     length=(3, 16), straight=1.0, roll=0, foreground=0, linear=0, saturation=0, defocus=0, noise=0, jpeg=0
@@ -60,7 +59,8 @@ SHAPES = {
 
 @models.register_model("shape", "a candidate for lite", multiple_of=16, hidden=True)
 def shape(name: str = "u4-residual") -> nn.Module:
-    return UnshuffledUNet(*SHAPES[name])
+    unshuffle, widths, encoder_blocks, decoder_blocks, block = SHAPES[name]
+    return UnshuffledUNet(unshuffle, widths, encoder_blocks, decoder_blocks, [block] * len(widths))
 
 
 def seconds_per_frame(network: nn.Module) -> float:

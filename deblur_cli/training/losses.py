@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from deblur_cli.errors import UsageError
 from deblur_cli.training.unrolled import Restored, full_size
 from models.blocks import gaussian_pyramid
+from models.transfer import measured_transfer
 from models.vgg import load_vgg
 
 if TYPE_CHECKING:
@@ -162,6 +163,14 @@ def perceptual(features: nn.Module, restored: Tensor, sharp: Tensor) -> Tensor:
     with torch.no_grad():
         target = features(sharp)
     return (features(restored) - target).square().mean()
+
+
+def transfer(estimate: Tensor, blurred: Tensor, sharp: Tensor) -> Tensor:
+    """Mean of w (Ĥ − H)², Ĥ being the estimated transfer function of the blur, H the measured one and w how far that
+    can be relied on, see `models.transfer.measured_transfer`."""
+    with torch.no_grad():
+        measured, weight = measured_transfer(blurred, sharp)
+    return (weight * (estimate.float() - measured).square()).mean()
 
 
 class ImageLosses:

@@ -32,6 +32,8 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     Each step multiplies by a polynomial in the Gram matrix, and such polynomials commute: so the steps are taken on the
     small Gram matrix alone, and the wide one is multiplied once, at the end. A convolution is several times as wide as
     it is high, which makes that three times as fast.
+
+    Not for bfloat16: rounding leaves small eigenvalues of the Gram matrix negative, where the polynomial diverges.
     """
     a, b, c = _QUINTIC
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T

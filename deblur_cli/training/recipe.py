@@ -37,6 +37,8 @@ class Stage:
     """Weight of the perceptual loss, between VGG19's features of the images; at 0 VGG19 is not asked."""
     adversarial_weight: float = 0.0
     """Weight of the adversarial loss; at 0 the critic rests."""
+    transfer_weight: float = 0.0
+    """Weight of the loss of a network's estimate of the blur's transfer function, for a network that has one."""
     photos: float = 1.0
     """Weight of sharp photos blurred on the fly."""
     clips: float = 1.0
@@ -58,7 +60,13 @@ class Stage:
             "content": self.content_weight,
             "perceptual": self.perceptual_weight,
             "adversarial": self.adversarial_weight,
+            "transfer": self.transfer_weight,
         }
+
+    @property
+    def restores(self) -> bool:
+        """Whether what the network gives counts, and not only what it estimates on the way."""
+        return any(weight for part, weight in self.loss_weights.items() if part != "transfer")
 
     @property
     def objective(self) -> tuple[str, dict[str, float]]:
@@ -150,7 +158,7 @@ class Recipe:
 
     @property
     def losses(self) -> list[str]:
-        """Parts of the loss that some stage gives a weight: of `content`, `perceptual` and `adversarial`."""
+        """Parts of the loss that some stage gives a weight: of those in `Stage.loss_weights`."""
         return [part for part in Stage().loss_weights if any(stage.loss_weights[part] > 0 for stage in self.stages)]
 
     @property

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from deblur_cli.errors import UsageError
 from deblur_cli.training.learner import Learner
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.trainer import default_accelerator
@@ -23,3 +25,37 @@ def test_a_stage_of_another_loss_begins_with_steps_of_the_usual_size() -> None:
     for number in range(200):
         largest_step(number, stages[0])
     assert largest_step(200, stages[1]) <= 1.01 * rate  # Adam's first; with the moments there are it would be 6.7 times
+
+
+def test_an_estimate_of_the_blur_is_taught_what_was_measured() -> None:
+    stage = Stage(crop=64, transfer_weight=1.0)
+    recipe = Recipe(model="lite", rate=1e-3, warmup=1, batch=2, stages=(stage,))
+    learner = Learner(recipe, default_accelerator("cpu"))
+    sharp = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    batch = torch.nn.functional.avg_pool2d(sharp, (1, 7), stride=1, padding=(0, 3)), sharp
+    found = []
+    for number in range(40):
+        found.append(learner.learn(stage, batch, number, recipe.rate))
+        learner.update(number)
+    assert found[0]["loss"] == pytest.approx(float(found[0]["content"] + found[0]["transfer"]))
+    assert found[-1]["transfer"] < 0.2 * found[0]["transfer"]
+
+
+def test_a_network_without_an_estimate_of_the_blur_cannot_be_taught_one() -> None:
+    recipe = Recipe(model="test-tiny", name="ours", stages=(Stage(transfer_weight=1.0),))
+    with pytest.raises(UsageError, match=r"'ours': transfer_weight is for networks .* 'test-tiny' does not"):
+        Learner(recipe, default_accelerator("cpu"))
+
+
+def test_a_stage_that_restores_nothing_moves_the_estimate_alone() -> None:
+    stage = Stage(crop=64, content_weight=0.0, transfer_weight=1.0)
+    recipe = Recipe(model="lite", optimizer="muon", rate=1e-3, batch=2, stages=(stage,))
+    learner = Learner(recipe, default_accelerator("cpu"))
+    before = {name: parameter.detach().clone() for name, parameter in learner.network.named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 64, 64, generator=generator), torch.rand(2, 3, 64, 64, generator=generator)
+    losses = learner.learn(stage, images, 0, recipe.rate)
+    learner.update(0)
+    assert losses.keys() == {"transfer", "loss"} and losses["loss"] == losses["transfer"]
+    moved = {name for name, parameter in learner.network.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved and all(name.startswith("transfer.") for name in moved)

@@ -3,14 +3,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as functional
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deblur_cli.errors import UsageError
-from deblur_cli.training.losses import CONTENT_LOSSES, ImageLosses, content_loss, multi_scale, perceptual
+from deblur_cli.training.losses import CONTENT_LOSSES, ImageLosses, content_loss, multi_scale, perceptual, transfer
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.trainer import default_accelerator
 from models.blocks import gaussian_pyramid
+from models.transfer import measured_transfer
 from models.vgg import VGG19Features
 
 SHARP = torch.full((2, 3, 4, 4), 0.5)
@@ -133,3 +135,13 @@ def test_a_stage_pays_for_what_has_a_weight() -> None:
     recipe = Recipe(model="test-tiny", loss="mse")
     ours = ImageLosses(recipe, default_accelerator("cpu"), Path("nowhere.safetensors"))
     assert ours.parts(recipe.stages[0], RESTORED, SHARP, BLURRED).keys() == {"content"}
+
+
+def test_transfer_is_zero_for_the_measured_one_and_weighs_misses_by_what_can_be_relied_on() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sharp = torch.rand(1, 3, 64, 64, generator=generator)
+    sharp[:, :, :, :16] = 0.5
+    blurred = functional.avg_pool2d(sharp, 3, stride=1, padding=1, count_include_pad=False)
+    measured, weight = measured_transfer(blurred, sharp)
+    assert float(transfer(measured, blurred, sharp)) == 0
+    assert float(transfer(measured + 0.5, blurred, sharp)) == pytest.approx(0.25 * float(weight.mean()), rel=1e-4)
