@@ -33,6 +33,10 @@ _OPEN, _CLOSED = 64, 32
 # Steps of a trajectory while the shutter is open, and at most while it is closed.
 _STEADINESS = 0.99
 # What is left of the drift's velocity after a step: half of it after one exposure.
+_BETWEEN_KNOCKS = 128
+# Steps between two knocks against a braced camera, on average: two exposures.
+_RINGING = 0.95
+# What is left of its velocity after a step, but for the spring: after an exposure a knock has all but faded.
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class BlurSettings:
     """Pixels between two moments of the longest path in a batch; closer costs more and changes nothing visible."""
     foreground: float = 0.2
     """Probability of a foreground layer that moves by itself."""
+    braced: float = 0.3
+    """Probability that a camera that films is braced and knocked now and then: it is blurred for a frame or two, comes
+    back to where it was, and in between is still. The rest wander from frame to frame. Single frames know no such."""
     linear: float = 0.3
     """Probability of averaging in linear light; the rest average encoded values, as GOPRO's `blur` pairs do."""
     saturation: float = 0.1
@@ -103,6 +110,8 @@ def sequence_shake(
         random_path = random_path + _drift(count, total, generator)
     path = torch.where(is_straight, direction * time, random_path)
     if frames > 1:
+        is_braced = torch.rand(count, 1, 1, generator=generator, device=device) < settings.braced
+        path = torch.where(is_braced, _knocked(count, total, generator), path)
         # Alone, the two may nearly cancel, which is seen in the perspective only. Over the long way of a sequence the
         # perspective would leave the frame, so both take half of the shift.
         shift = (path[..., 0:2] + path[..., 3:5]) / 2
@@ -155,6 +164,31 @@ def _drift(count: int, steps: int, generator: torch.Generator) -> Tensor:
         velocities.append(velocity)
         velocity = _STEADINESS * velocity + math.sqrt(1 - _STEADINESS**2) * turn
     return torch.stack(velocities, dim=1).cumsum(dim=1)
+
+
+def _knocked(count: int, steps: int, generator: torch.Generator) -> Tensor:
+    """A braced camera's paths, count×steps×6: at rest until it is knocked, then it swings back as a damped spring does.
+
+    So some frames of a video are sharper than their neighbours and show the same from the same place (the "lucky" frames
+    of Cho, Wang & Lee, "Video deblurring for hand-held cameras using patch-based synthesis", ACM TOG 2012).
+    """
+    device = generator.device
+    kicks = torch.randn(steps, count, 6, generator=generator, device=device)
+    knocks = torch.rand(steps, count, 1, generator=generator, device=device) < 1 / _BETWEEN_KNOCKS
+    # One knock comes at least an exposure before the end, however short the gaps will be, so that it is seen.
+    last = (steps - _OPEN) * _OPEN // (_OPEN + _CLOSED)
+    first = torch.randint(last, (count,), generator=generator, device=device)
+    knocks[first, torch.arange(count, device=device)] = True
+    # A swing takes half an exposure to two.
+    period = _OPEN * 2 ** (2 * torch.rand(count, 1, generator=generator, device=device) - 1)
+    spring = (2 * torch.pi / period) ** 2
+    velocity = position = torch.zeros(count, 6, device=device)
+    path = []
+    for kick, knock in zip(kicks, knocks, strict=True):
+        path.append(position)
+        velocity = _RINGING * velocity - spring * position + knock * kick
+        position = position + velocity
+    return torch.stack(path, dim=1)
 
 
 def _exposures(path: Tensor, frames: int, generator: torch.Generator) -> Tensor:

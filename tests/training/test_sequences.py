@@ -18,7 +18,7 @@ from deblur_cli.training.sequences import (
     synthesise_sequence,
 )
 
-CLEAN = BlurSettings(length=(4, 12), foreground=0, linear=0, saturation=0, defocus=0, noise=0, jpeg=0)
+CLEAN = BlurSettings(length=(4, 12), braced=0, foreground=0, linear=0, saturation=0, defocus=0, noise=0, jpeg=0)
 FRAME = (720, 1280)
 SEEDS = st.integers(0, 2**31)
 
@@ -52,7 +52,8 @@ def centroids(images: Tensor) -> Tensor:
 @given(seed=SEEDS, frames=st.integers(2, 6), shortest=st.floats(1, 20))
 @settings(max_examples=15, deadline=None)
 def test_no_exposure_is_longer_than_asked_and_the_whole_is_centred(seed: int, frames: int, shortest: float) -> None:
-    shake = sequence_shake(4, frames, BlurSettings(length=(shortest, 2 * shortest)), generator(seed))
+    wandering = BlurSettings(length=(shortest, 2 * shortest), braced=0)
+    shake = sequence_shake(4, frames, wandering, generator(seed))
     assert shake.shape[:2] == (4, frames)
     assert shake.mean(dim=(1, 2)).abs().max() < 1e-3 * shortest * frames
     exposures = lengths(shifts(shake))
@@ -61,8 +62,23 @@ def test_no_exposure_is_longer_than_asked_and_the_whole_is_centred(seed: int, fr
     assert exposures.mean() > 0.2 * shortest
 
 
+def test_a_braced_camera_that_is_knocked_blurs_some_frames_and_comes_back() -> None:
+    path = shifts(sequence_shake(400, 6, BlurSettings(length=(10, 10), braced=1.0), generator(), moments=64))
+    exposures = lengths(path)
+    # The longest exposure of each sequence is as long as asked.
+    assert torch.allclose(exposures.amax(dim=1), torch.tensor(10.0), atol=0.01)
+    # A quarter of the frames or more are hardly blurred, another quarter are.
+    assert exposures.quantile(0.25) < 1
+    assert exposures.quantile(0.75) > 3
+    # A camera that wanders moves on by the length of an exposure from frame to frame; this one stays.
+    centres = path.mean(dim=2)
+    steps = (centres[:, 1:] - centres[:, :-1]).norm(dim=-1)
+    assert steps.median() < 1
+    assert (steps < 5).float().mean() > 0.95
+
+
 def test_a_pan_goes_on_straight_through_all_frames_and_gaps() -> None:
-    pan = BlurSettings(length=(10, 10), straight=1.0)
+    pan = BlurSettings(length=(10, 10), straight=1.0, braced=0)
     path = shifts(sequence_shake(16, 4, pan, generator()))
     assert torch.allclose(lengths(path), torch.full((16, 4), 10.0), atol=1e-3)
     centres = path.mean(dim=2)
@@ -78,7 +94,7 @@ def test_a_pan_goes_on_straight_through_all_frames_and_gaps() -> None:
 @given(seed=SEEDS)
 @settings(max_examples=10, deadline=None)
 def test_a_walk_goes_on_where_it_was_when_the_shutter_closed(seed: int) -> None:
-    path = shifts(sequence_shake(8, 3, BlurSettings(length=(8, 8), straight=0.0), generator(seed), moments=65))
+    path = shifts(sequence_shake(8, 3, BlurSettings(length=(8, 8), straight=0.0, braced=0), generator(seed), moments=65))
     paused = (path[:, 1:, 0] - path[:, :-1, -1]).norm(dim=-1)
     # Half an exposure's time at most, at a speed that varies.
     assert paused.max() <= 12 and paused.mean() <= 4
