@@ -119,6 +119,7 @@ def _lowest(spectra: Tensor) -> Tensor:
 
 def _pooled(values: Tensor, windows: int = _POOLED) -> Tensor:
     """N×h×w×F values of windows, averaged over squares of so many windows around each."""
-    planes = values.permute(0, 3, 1, 2)
-    pooled = functional.avg_pool2d(planes, windows, stride=1, padding=windows // 2, count_include_pad=False)
-    return pooled.permute(0, 2, 3, 1)
+    planes, reach = values.permute(0, 3, 1, 2), windows // 2
+    for side, padding in (((windows, 1), (reach, 0)), ((1, windows), (0, reach))):
+        planes = functional.avg_pool2d(planes, side, stride=1, padding=padding, count_include_pad=False)
+    return planes.permute(0, 2, 3, 1)

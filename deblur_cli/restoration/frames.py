@@ -16,11 +16,11 @@ from torch import Tensor
 
 from deblur_cli.media.video import Frame, VideoFormat
 from deblur_cli.restoration import yuv
+from deblur_cli.restoration.courier import Courier, Parcel
 from deblur_cli.restoration.device import worker
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.scene_cuts import SceneCuts
 from deblur_cli.restoration.states import SequenceState
-from deblur_cli.restoration.transfers import Parcel, Transfers
 
 AHEAD = 1
 """So many frames more are read ahead than go through the network together."""
@@ -113,7 +113,7 @@ class _Pipeline:
         self._sink = sink
         self._compare = compare
         self._state = state
-        self._transfers = Transfers(restorer.device)
+        self._courier = Courier(restorer.device)
         self._works = restorer.strength > 0
         looks = scene_cuts and restorer.model.info.recurrent and self._works
         self._cuts = SceneCuts(video.pixels.depth, state.last_look) if looks else None
@@ -164,11 +164,11 @@ class _Pipeline:
             return None
         is_cut = self._cuts is not None and self._cuts.is_cut(frame.planes[0])
         last_look = None if self._cuts is None else self._cuts.last_look
-        with torch.inference_mode(), self._transfers.reading():
-            tensors = self._transfers.send(frame.planes)
+        with torch.inference_mode(), self._courier.reading():
+            tensors = self._courier.send(frame.planes)
             if self._works:
                 tensors.append(yuv.to_rgb(tensors, self._video))
-            return _Read(frame, self._transfers.pack(tensors), is_cut, last_look)
+            return _Read(frame, self._courier.pack(tensors), is_cut, last_look)
 
     def _restored(self, batch: Sequence[_Read]) -> list[Parcel]:
         """The restored RGB of each frame; nothing of those that no network works on."""
@@ -177,19 +177,19 @@ class _Pipeline:
         is_cut = batch[0].is_cut  # recurrent networks get one frame at a time, and others do not ask
         self._cut_count += is_cut
         with torch.inference_mode():
-            blurred = [self._transfers.unpack(read.parcel)[-1] for read in batch]
+            blurred = [self._courier.unpack(read.parcel)[-1] for read in batch]
             together = torch.cat(blurred) if len(blurred) > 1 else blurred[0]
             restored, state = self._restorer.restore_frame(together, None if is_cut else self._state.frame)
             self._state = SequenceState(state, batch[-1].last_look)
-            return [self._transfers.pack([frame]) for frame in restored.split(1)]
+            return [self._courier.pack([frame]) for frame in restored.split(1)]
 
     def _write(self, read: _Read, restored: Parcel) -> None:
         if self._sink_failed:
             return  # no frame after a gap
         try:
-            with torch.inference_mode(), self._transfers.writing():
-                planes = self._changed(self._transfers.unpack(read.parcel), self._transfers.unpack(restored))
-                self._sink(Frame(self._transfers.fetch(planes), read.frame.pts))
+            with torch.inference_mode(), self._courier.writing():
+                planes = self._changed(self._courier.unpack(read.parcel), self._courier.unpack(restored))
+                self._sink(Frame(self._courier.fetch(planes), read.frame.pts))
         except BaseException:
             self._sink_failed = True
             raise

@@ -167,10 +167,10 @@ def _drift(count: int, steps: int, generator: torch.Generator) -> Tensor:
 
 
 def _knocked(count: int, steps: int, generator: torch.Generator) -> Tensor:
-    """A braced camera's paths, count×steps×6: at rest until it is knocked, then it swings back as a damped spring does.
+    """A braced camera's paths, count×steps×6: at rest until knocked, then swinging back as a damped spring does.
 
-    So some frames of a video are sharper than their neighbours and show the same from the same place (the "lucky" frames
-    of Cho, Wang & Lee, "Video deblurring for hand-held cameras using patch-based synthesis", ACM TOG 2012).
+    So some frames of a video are sharper than their neighbours and show the same from the same place (the "lucky"
+    frames of Cho, Wang & Lee, "Video deblurring for hand-held cameras using patch-based synthesis", ACM TOG 2012).
     """
     device = generator.device
     kicks = torch.randn(steps, count, 6, generator=generator, device=device)

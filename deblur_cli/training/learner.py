@@ -57,7 +57,7 @@ class Learner:
         self._optimizers = make_optimizers(self.network, recipe)
         self._image_losses = ImageLosses(recipe, accelerator, vgg)
         self._adversary = Adversary(recipe, accelerator) if "adversarial" in recipe.losses else None
-        self._estimator = _Estimator(recipe, self.network, accelerator) if "transfer" in recipe.losses else None
+        self._estimator = _Estimator(recipe, self.network) if "transfer" in recipe.losses else None
         self.stage: Stage | None = None  # of the step before
         # What a checkpoint keeps.
         self.modules = {"network": self.network, "average": self.average}
@@ -88,15 +88,13 @@ class Learner:
             group["lr"] = rate * group["share"]
         blurred, sharp = (self._own(images) for images in batch)
         torch.manual_seed(self._dice("dropout", step, self.rank).generator.initial_seed())
-        losses: dict[str, Tensor] = {}
-        if stage.restores:
-            with self.accelerator.autocast():
-                restored = self._unrolled(blurred)
-            losses = self._image_losses.parts(stage, restored, sharp, blurred)
-            if self._adversary and stage.adversarial_weight:
-                images = (full_size(restored), sharp, blurred)
-                losses["critic"] = self._adversary.step(*images, self._dice("critic", step))
-                losses["adversarial"] = self._adversary.loss(*images)
+        with self.accelerator.autocast():
+            restored = self._unrolled(blurred)
+        losses = self._image_losses.parts(stage, restored, sharp, blurred)
+        if self._adversary and stage.adversarial_weight:
+            images = (full_size(restored), sharp, blurred)
+            losses["critic"] = self._adversary.step(*images, self._dice("critic", step))
+            losses["adversarial"] = self._adversary.loss(*images)
         if self._estimator and stage.transfer_weight:
             losses["transfer"] = self._estimator.loss(blurred, sharp)
         weighted = [weight * losses[part] for part, weight in stage.loss_weights.items() if weight]
@@ -126,31 +124,21 @@ class _Estimator:
     """The part of a network that estimates the blur's transfer function, and what it last said.
 
     Raises:
-        UsageError: the network has none, or several processes are to teach it without the rest of the network.
+        UsageError: the network has none.
     """
 
-    def __init__(self, recipe: Recipe, network: nn.Module, accelerator: Any) -> None:
-        self.accelerator = accelerator
+    def __init__(self, recipe: Recipe, network: nn.Module) -> None:
         module = getattr(network, "transfer", None)
         if module is None:
             raise UsageError(
                 f"recipe '{recipe.name}': transfer_weight is for networks that estimate the blur's transfer function, "
                 f"'{recipe.model}' does not"
             )
-        if accelerator.num_processes > 1 and not all(stage.restores for stage in recipe.stages):
-            # Processes exchange gradients as the whole network is called.
-            raise UsageError(
-                f"recipe '{recipe.name}': a stage with no loss but the transfer function's is for one process"
-            )
-        self.module: nn.Module = module
         self._estimate: Tensor | None = None
-        self.module.register_forward_hook(self._hear)
+        module.register_forward_hook(self._hear)
 
     def loss(self, blurred: Tensor, sharp: Tensor) -> Tensor:
-        """The loss of what was estimated as the network restored `blurred`, or is now, if it did not."""
-        if self._estimate is None:
-            with self.accelerator.autocast():
-                self.module(blurred)
+        """The loss of what was estimated as the network restored `blurred`."""
         estimate, self._estimate = self._estimate, None
         assert estimate is not None
         return transfer(estimate, blurred, sharp)

@@ -64,11 +64,6 @@ class Stage:
         }
 
     @property
-    def restores(self) -> bool:
-        """Whether what the network gives counts, and not only what it estimates on the way."""
-        return any(weight for part, weight in self.loss_weights.items() if part != "transfer")
-
-    @property
     def objective(self) -> tuple[str, dict[str, float]]:
         """What is minimised; stages that differ in it have gradients of different sizes."""
         return self.loss, self.loss_weights

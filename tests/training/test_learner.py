@@ -45,17 +45,3 @@ def test_a_network_without_an_estimate_of_the_blur_cannot_be_taught_one() -> Non
     recipe = Recipe(model="test-tiny", name="ours", stages=(Stage(transfer_weight=1.0),))
     with pytest.raises(UsageError, match=r"'ours': transfer_weight is for networks .* 'test-tiny' does not"):
         Learner(recipe, default_accelerator("cpu"))
-
-
-def test_a_stage_that_restores_nothing_moves_the_estimate_alone() -> None:
-    stage = Stage(crop=64, content_weight=0.0, transfer_weight=1.0)
-    recipe = Recipe(model="lite", optimizer="muon", rate=1e-3, batch=2, stages=(stage,))
-    learner = Learner(recipe, default_accelerator("cpu"))
-    before = {name: parameter.detach().clone() for name, parameter in learner.network.named_parameters()}
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(2, 3, 64, 64, generator=generator), torch.rand(2, 3, 64, 64, generator=generator)
-    losses = learner.learn(stage, images, 0, recipe.rate)
-    learner.update(0)
-    assert losses.keys() == {"transfer", "loss"} and losses["loss"] == losses["transfer"]
-    moved = {name for name, parameter in learner.network.named_parameters() if not torch.equal(parameter, before[name])}
-    assert moved and all(name.startswith("transfer.") for name in moved)

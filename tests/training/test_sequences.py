@@ -94,7 +94,9 @@ def test_a_pan_goes_on_straight_through_all_frames_and_gaps() -> None:
 @given(seed=SEEDS)
 @settings(max_examples=10, deadline=None)
 def test_a_walk_goes_on_where_it_was_when_the_shutter_closed(seed: int) -> None:
-    path = shifts(sequence_shake(8, 3, BlurSettings(length=(8, 8), straight=0.0, braced=0), generator(seed), moments=65))
+    path = shifts(
+        sequence_shake(8, 3, BlurSettings(length=(8, 8), straight=0.0, braced=0), generator(seed), moments=65)
+    )
     paused = (path[:, 1:, 0] - path[:, :-1, -1]).norm(dim=-1)
     # Half an exposure's time at most, at a speed that varies.
     assert paused.max() <= 12 and paused.mean() <= 4

@@ -21,7 +21,7 @@ class Parcel:
     """Recorded behind the last work on the tensors; None on devices without streams."""
 
 
-class Transfers:
+class Courier:
     """The two ways between NumPy arrays and a device.
 
     On CUDA each way has a stream of its own and goes through pinned memory, so that frames travel, and are converted
