@@ -103,7 +103,7 @@ def train(
             chosen,
             load_sources(files, chosen.pool.size, accelerator.device, chosen.frames),
             output,
-            validator=load_validator(files, accelerator.device, model_info(chosen.model).multiple_of),
+            validator=load_validator(files, accelerator.device, model_info(chosen.model).multiple_of, chosen.frames),
             limits=Limits(steps=stop_at, seconds=seconds),
             resume=resume,
             start=_start(start, chosen) if start else None,

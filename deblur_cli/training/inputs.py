@@ -85,13 +85,15 @@ def load_sources(files: TrainingFiles, pair_size: int, device: torch.device, fra
     return sources
 
 
-def load_validator(files: TrainingFiles, device: torch.device, multiple_of: int) -> Validator | None:
-    """The sets that a run is validated on, or None where there are none; `multiple_of` is the network's."""
+def load_validator(files: TrainingFiles, device: torch.device, multiple_of: int, frames: int = 1) -> Validator | None:
+    """The sets that a run is validated on, or None where there are none; `multiple_of` is the network's, and sequences
+    are of `frames`."""
     sets: list[ValidationSet] = []
     if files.photos:
-        sets.append(synthetic_set(PhotoSource(load_photos(files.photos[::HELD_OUT], 256)), BlurSettings()))
+        held_out = PhotoSource(load_photos(files.photos[::HELD_OUT], 256))
+        sets.append(synthetic_set(held_out, BlurSettings(), frames=frames))
     if files.validation:
-        sets.append(paired_set("pairs", files.validation, multiple_of))
+        sets.append(paired_set("pairs", files.validation, multiple_of, frames))
     return Validator(sets, device) if sets else None
 
 

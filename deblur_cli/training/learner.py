@@ -52,7 +52,7 @@ class Learner:
         self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.scored = Unrolled(self.average, recurrent=recurrent)
-        self._unrolled = accelerator.prepare(Unrolled(self.network, recurrent=recurrent, frames=recipe.frames))
+        self._unrolled = accelerator.prepare(Unrolled(self.network, recurrent=recurrent))
         self._clipped = clipped_parameters(self.network, recipe)
         self._optimizers = make_optimizers(self.network, recipe)
         self._image_losses = ImageLosses(recipe, accelerator, vgg)
@@ -89,7 +89,7 @@ class Learner:
         blurred, sharp = (self._own(images) for images in batch)
         torch.manual_seed(self._dice("dropout", step, self.rank).generator.initial_seed())
         with self.accelerator.autocast():
-            restored = self._unrolled(blurred)
+            restored = self._unrolled(blurred, self.recipe.frames)
         losses = self._image_losses.parts(stage, restored, sharp, blurred)
         if self._adversary and stage.adversarial_weight:
             images = (full_size(restored), sharp, blurred)

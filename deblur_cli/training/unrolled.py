@@ -21,23 +21,25 @@ class Unrolled(nn.Module):
     Args:
         network: `forward(blurred)`, or `forward(blurred, state)` where it is recurrent.
         recurrent: whether it is.
-        frames: length of the sequences; each starts with a state of None.
     """
 
-    def __init__(self, network: nn.Module, *, recurrent: bool, frames: int = 1) -> None:
+    def __init__(self, network: nn.Module, *, recurrent: bool) -> None:
         super().__init__()
-        self.network, self.recurrent, self.frames = network, recurrent, frames
+        self.network, self.recurrent = network, recurrent
 
-    def forward(self, blurred: Tensor) -> Restored:
-        """(N·frames)×3×H×W, the frames of a sequence next to each other, to the same or a pyramid of it, in float32."""
+    def forward(self, blurred: Tensor, frames: int = 1) -> Restored:
+        """(N·frames)×3×H×W to the same or a pyramid of it, in float32.
+
+        The frames of a sequence are next to each other; each sequence starts with a state of None.
+        """
         if not self.recurrent:
             return _together([self.network(blurred)])
         state = None
-        frames: list[Restored] = []
-        for frame in blurred.unflatten(0, (-1, self.frames)).unbind(1):
+        sequence: list[Restored] = []
+        for frame in blurred.unflatten(0, (-1, frames)).unbind(1):
             restored, state = self.network(frame, state)
-            frames.append(restored)
-        return _together(frames)
+            sequence.append(restored)
+        return _together(sequence)
 
 
 def full_size(restored: Restored) -> Tensor:

@@ -8,12 +8,14 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deblur_cli.evaluation.metrics import psnr, round_to_uint8
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import Dice, PhotoSource, load_picture
 from deblur_cli.training.pictures import contact_sheet
+from deblur_cli.training.sequences import followers
+from deblur_cli.training.unrolled import Unrolled, full_size
 
 _SHOWN = 2
 """Pairs of each set that stand in the picture."""
@@ -21,31 +23,49 @@ _SHOWN = 2
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Pairs with a name, 3×H×W uint8 each, of any sizes that are multiples of the network's."""
+    """Pairs of sequences with a name."""
 
     name: str
     pairs: Sequence[tuple[Tensor, Tensor]]
+    """Blurred and sharp, frames×3×H×W uint8 each, of any sizes that are multiples of the network's. A picture is a
+    sequence of one frame."""
 
 
-def synthetic_set(photos: PhotoSource, blur: BlurSettings, count: int = 32, size: int = 256) -> ValidationSet:
-    """A fixed set made from held-out photos: the same pairs in every run."""
+def synthetic_set(
+    photos: PhotoSource, blur: BlurSettings, count: int = 32, size: int = 256, frames: int = 1
+) -> ValidationSet:
+    """A fixed set made from held-out photos: the same `count` frames in every run, in sequences of `frames`."""
     dice = Dice.seeded(torch.device("cpu"), "validation")
     pairs = []
-    for _ in range(count // 4):
-        blurred, sharp = (round_to_uint8(images) for images in photos.draw(4, size, blur, dice))
-        pairs += list(zip(blurred, sharp, strict=True))
+    for _ in range(max(1, count // (4 * frames))):
+        both = (round_to_uint8(images) for images in photos.draw(4, size, blur, dice, frames))
+        pairs += list(zip(*(images.view(4, frames, 3, size, size) for images in both), strict=True))
     return ValidationSet("synthetic", pairs)
 
 
-def paired_set(name: str, files: Iterable[tuple[Path, Path]], multiple_of: int) -> ValidationSet:
-    """A set of pairs on disk, cropped to a multiple of what the network needs."""
+def paired_set(name: str, files: Iterable[tuple[Path, Path]], multiple_of: int, frames: int = 1) -> ValidationSet:
+    """A set of pairs on disk, cropped to a multiple of what the network needs.
+
+    Pictures of one size that are numbered in a row, as a video's frames are, make sequences of up to `frames`.
+    """
 
     def load(path: Path) -> Tensor:
         picture = load_picture(path)
         height, width = (side // multiple_of * multiple_of for side in picture.shape[1:])
         return picture[:, :height, :width]
 
-    return ValidationSet(name, [(load(blurred), load(sharp)) for blurred, sharp in files])
+    files = list(files)
+    pictures = [(load(blurred), load(sharp)) for blurred, sharp in files]
+    after = followers([blurred for blurred, _ in files])
+    runs: list[list[int]] = []
+    for number in range(len(files)):
+        goes_on = bool(runs) and len(runs[-1]) < frames and after[runs[-1][-1]] == number
+        if goes_on and pictures[number - 1][0].shape == pictures[number][0].shape:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    both = ([torch.stack([pictures[number][side] for number in run]) for run in runs] for side in (0, 1))
+    return ValidationSet(name, list(zip(*both, strict=True)))
 
 
 class Validator:
@@ -53,29 +73,30 @@ class Validator:
 
     def __init__(self, sets: Sequence[ValidationSet], device: torch.device) -> None:
         self.sets, self.device = sets, device
-        self._baseline = {one.name: fmean(_psnr(*pair) for pair in one.pairs) for one in sets}
+        self._baseline = {one.name: _mean_psnr(one.pairs) for one in sets}
 
-    def score(self, network: nn.Module) -> dict[str, float]:
-        """Mean PSNR in dB after rounding to 8 bits of each set, of its blurred input (`NAME blurred`), and the mean
+    def score(self, network: Unrolled) -> dict[str, float]:
+        """Mean PSNR in dB of each set's frames, rounded to 8 bits, of its blurred input (`NAME blurred`), and the mean
         over the sets of the gain (`mean`)."""
         scores: dict[str, float] = {}
         for one in self.sets:
-            scores[one.name] = fmean(_psnr(self._restore(network, blurred), sharp) for blurred, sharp in one.pairs)
+            scores[one.name] = _mean_psnr((self._restore(network, blurred), sharp) for blurred, sharp in one.pairs)
             scores[f"{one.name} blurred"] = self._baseline[one.name]
         scores["mean"] = fmean(scores[one.name] - self._baseline[one.name] for one in self.sets)
         return scores
 
-    def picture(self, network: nn.Module) -> Tensor:
-        """Blurred, restored and sharp of the first pairs of each set, a row each: 3×H×W uint8."""
+    def picture(self, network: Unrolled) -> Tensor:
+        """Blurred, restored and sharp of the first pairs of each set, a row each: 3×H×W uint8. Of sequences it is the
+        last frame."""
         shown = [pair for one in self.sets for pair in one.pairs[:_SHOWN]]
-        return contact_sheet([(blurred, self._restore(network, blurred), sharp) for blurred, sharp in shown])
+        rows = [(blurred, self._restore(network, blurred), sharp) for blurred, sharp in shown]
+        return contact_sheet([[images[-1] for images in row] for row in rows])
 
     @torch.inference_mode()
-    def _restore(self, network: nn.Module, blurred: Tensor) -> Tensor:
-        batch = blurred.unsqueeze(0).to(self.device).float() / 255
-        restored = network(batch.contiguous(memory_format=torch.channels_last))
-        return round_to_uint8(restored[0]).cpu()
+    def _restore(self, network: Unrolled, blurred: Tensor) -> Tensor:
+        batch = (blurred.to(self.device).float() / 255).contiguous(memory_format=torch.channels_last)
+        return round_to_uint8(full_size(network(batch, len(blurred)))).cpu()
 
 
-def _psnr(restored: Tensor, sharp: Tensor) -> float:
-    return float(psnr(restored.unsqueeze(0).float(), sharp.unsqueeze(0).float(), data_range=255))
+def _mean_psnr(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    return fmean(value for one, sharp in pairs for value in psnr(one.float(), sharp.float(), data_range=255).tolist())

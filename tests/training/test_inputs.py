@@ -9,6 +9,7 @@ from deblur_cli.errors import DatasetError, UsageError
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import Dice, PairSource
 from deblur_cli.training.inputs import HELD_OUT, TrainingFiles, find_files, load_sources, load_validator
+from deblur_cli.training.unrolled import Unrolled
 
 CPU = torch.device("cpu")
 
@@ -31,10 +32,11 @@ def test_held_out_photos_are_never_trained_on(photos: Path) -> None:
     assert len(source) == HELD_OUT  # all but the first and the twentieth after it
     validator = load_validator(files, CPU, 16)
     assert validator is not None
-    scores = validator.score(torch.nn.Identity())
+    nothing = Unrolled(torch.nn.Identity(), recurrent=False)
+    scores = validator.score(nothing)
     assert scores["mean"] == pytest.approx(0, abs=1e-9)
     assert scores["synthetic"] == scores["synthetic blurred"]
-    picture = validator.picture(torch.nn.Identity())
+    picture = validator.picture(nothing)
     assert picture.shape == (3, 2 * 256, 3 * 256)
     assert torch.equal(picture[:, :, :256], picture[:, :, 256:512])  # restored by nothing is blurred
     assert not torch.equal(picture[:, :, :256], picture[:, :, 512:])

@@ -180,7 +180,7 @@ def test_a_recurrent_network_learns_from_sequences_and_resumes_exactly(
 def test_a_pyramid_and_its_sequences_are_scored_frame_by_frame(
     tmp_path: Path, sources: list[Source], accelerator: object, rough: Recipe
 ) -> None:
-    pair = (torch.full((3, 32, 32), 90, dtype=torch.uint8), torch.full((3, 32, 32), 100, dtype=torch.uint8))
+    pair = (torch.full((2, 3, 32, 32), 90, dtype=torch.uint8), torch.full((2, 3, 32, 32), 100, dtype=torch.uint8))
     validator = Validator([ValidationSet("grey", [pair])], torch.device("cpu"))
     reports = run(replace(rough, steps=2), sources, tmp_path, accelerator, validator=validator)
     assert reports[-1].scores is not None and "grey" in reports[-1].scores
@@ -291,7 +291,10 @@ def test_the_curves_of_a_resumed_run_hold_each_step_once(
 
 def test_training_learns(tmp_path: Path, sources: list[Source], accelerator: object) -> None:
     blurred, sharp = sources[0].draw(2, 64, BlurSettings(length=(3, 6)), Dice.seeded(torch.device("cpu"), 5))
-    pairs = [((b * 255).to(torch.uint8), (s * 255).to(torch.uint8)) for b, s in zip(blurred, sharp, strict=True)]
+    pairs = [
+        tuple((side * 255).to(torch.uint8) for side in both)
+        for both in zip(blurred.split(1), sharp.split(1), strict=True)
+    ]
     validator = Validator([ValidationSet("held out", pairs)], torch.device("cpu"))
     reports = run(replace(RECIPE, steps=160, validate_every=160), sources, tmp_path, accelerator, validator=validator)
     assert reports[-1].scores is not None
@@ -308,8 +311,8 @@ def test_training_learns(tmp_path: Path, sources: list[Source], accelerator: obj
     assert loaded.card["data"] == "2 photos"
     assert loaded.card["scores"]["held out"]["gain"] == pytest.approx(reports[-1].scores["mean"], abs=1e-3)
     assert (tmp_path / "shipped.json").is_file()
-    restored = loaded.network(pairs[0][0].unsqueeze(0) / 255)
-    assert not torch.equal(restored, pairs[0][0].unsqueeze(0) / 255)
+    restored = loaded.network(pairs[0][0] / 255)
+    assert not torch.equal(restored, pairs[0][0] / 255)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(

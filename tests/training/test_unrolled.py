@@ -25,7 +25,7 @@ def batch(sequences: int, frames: int) -> Tensor:
 def test_the_state_goes_through_a_sequence_and_no_further() -> None:
     blurred = batch(2, 3)
     network = Sum()
-    restored = Unrolled(network, recurrent=True, frames=3)(blurred)
+    restored = Unrolled(network, recurrent=True)(blurred, frames=3)
     expected = blurred.view(2, 3, 3, 4, 4).cumsum(dim=1).flatten(0, 1)
     assert torch.allclose(restored, expected)
     assert [state is None for state in network.states] == [True, False, False]
@@ -33,7 +33,7 @@ def test_the_state_goes_through_a_sequence_and_no_further() -> None:
 
 def test_the_gradient_of_a_frame_reaches_the_frames_before_it_and_no_later_one() -> None:
     blurred = batch(2, 3).requires_grad_()
-    restored = Unrolled(Sum(), recurrent=True, frames=3)(blurred)
+    restored = Unrolled(Sum(), recurrent=True)(blurred, frames=3)
     restored[1].sum().backward()  # the second frame of the first sequence
     assert blurred.grad is not None
     assert blurred.grad.flatten(1).any(dim=1).tolist() == [True, True, False, False, False, False]
@@ -41,8 +41,8 @@ def test_the_gradient_of_a_frame_reaches_the_frames_before_it_and_no_later_one()
 
 def test_a_pyramid_is_joined_scale_by_scale() -> None:
     blurred = batch(2, 3)
-    pyramid = Unrolled(Sum(pyramid=True), recurrent=True, frames=3)(blurred)
-    plain = Unrolled(Sum(), recurrent=True, frames=3)(blurred)
+    pyramid = Unrolled(Sum(pyramid=True), recurrent=True)(blurred, frames=3)
+    plain = Unrolled(Sum(), recurrent=True)(blurred, frames=3)
     assert [tuple(scale.shape) for scale in pyramid] == [(6, 3, 2, 2), (6, 3, 4, 4)]
     assert torch.equal(pyramid[0], plain[:, :, ::2, ::2])
     assert torch.equal(full_size(pyramid), plain)
