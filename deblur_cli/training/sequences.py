@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from deblur_cli.training.blur import BlurSettings, Layer, Scene, degrade, sequence_shake
+from deblur_cli.training.blur import BlurSettings, Layer, Scene, degrade
+from deblur_cli.training.shake import sequence_shake
 
 FRAMES_AVERAGED = (7, 9, 11, 13)
 """Frames of a clip that make a blurred one, Nah et al. 2017, section 3; odd, so that the middle one is the target."""

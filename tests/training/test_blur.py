@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deblur_cli.training.blur import BlurSettings, Layer, average_over_exposure, camera_shake, homographies, synthesise
+from deblur_cli.training.blur import BlurSettings, Layer, average_over_exposure, homographies, synthesise
+from deblur_cli.training.shake import camera_shake
 
 CLEAN = BlurSettings(foreground=0, linear=0, saturation=0, defocus=0, noise=0, jpeg=0)
 

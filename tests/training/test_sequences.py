@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deblur_cli.training.blur import BlurSettings, sequence_shake
+from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.sequences import (
     FRAMES_AVERAGED,
     doubled,
@@ -17,6 +17,7 @@ from deblur_cli.training.sequences import (
     shortest_clip,
     synthesise_sequence,
 )
+from deblur_cli.training.shake import sequence_shake
 
 CLEAN = BlurSettings(length=(4, 12), braced=0, foreground=0, linear=0, saturation=0, defocus=0, noise=0, jpeg=0)
 FRAME = (720, 1280)
