@@ -101,7 +101,7 @@ def train(
     with Monitor(chosen.batch, quiet=not accelerator.is_main_process) as monitor:
         done = run_training(
             chosen,
-            load_sources(files, chosen.pool.size, accelerator.device, chosen.frames),
+            load_sources(files, chosen.pool, accelerator.device, chosen.frames),
             output,
             validator=load_validator(files, accelerator.device, model_info(chosen.model).multiple_of, chosen.frames),
             limits=Limits(steps=stop_at, seconds=seconds),

@@ -27,7 +27,8 @@ from deblur_cli.training.blur import BlurSettings, synthesise
 from deblur_cli.training.sequences import FRAMES_AVERAGED, draw_exposures, followers, shortest_clip, synthesise_sequence
 
 HIGH_SPEED = 100.0
-"""Frames a second from which consecutive frames are averaged; slower ones move too far between two frames."""
+"""Frames a second from which consecutive frames are averaged, unless a recipe says otherwise; slower ones mostly move
+too far between two frames."""
 PHOTO_FRAME = (720, 1280)
 """The frame that a crop of a photo is taken to be a part of, for rotations (GOPRO's size)."""
 
@@ -212,10 +213,12 @@ def load_photos(files: Iterable[Path], smallest: int) -> list[Tensor]:
     return pictures
 
 
-def load_clips(files: Iterable[Path], frames: int = 1) -> tuple[list[Tensor], list[Tensor]]:
-    """Read clips into memory: those of at least `HIGH_SPEED` frames a second whole (T×3×H×W), of the others one frame
-    a second (3×H×W), for they are only sharp pictures. A fast one too short for a sequence of `frames` gives pictures
-    too.
+def load_clips(
+    files: Iterable[Path], frames: int = 1, averaged_from: float = HIGH_SPEED
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Read clips into memory: those of at least `averaged_from` frames a second whole (T×3×H×W), of the others one
+    frame a second (3×H×W), for they are only sharp pictures. A fast one too short for a sequence of `frames` gives
+    pictures too.
 
     Raises:
         DatasetError: a file is not a video.
@@ -224,13 +227,13 @@ def load_clips(files: Iterable[Path], frames: int = 1) -> tuple[list[Tensor], li
     stills: list[Tensor] = []
     for file in files:
         rate = clips.frame_rate(file)
-        keep = 1 if rate >= HIGH_SPEED else max(1, round(rate))
+        keep = 1 if rate >= averaged_from else max(1, round(rate))
         read = [
             torch.from_numpy(frame).permute(2, 0, 1).contiguous()
             for number, frame in enumerate(clips.read_frames(file))
             if number % keep == 0
         ]
-        if rate >= HIGH_SPEED and len(read) >= max(*FRAMES_AVERAGED, shortest_clip(frames)):
+        if rate >= averaged_from and len(read) >= max(*FRAMES_AVERAGED, shortest_clip(frames)):
             fast.append(torch.stack(read))
         else:
             stills.extend(read)
@@ -250,6 +253,9 @@ class PoolSettings:
     """Pairs made at a time, again counted in frames; at least one sequence."""
     reuse: int = 8
     """Crops cut for each pair made, on average."""
+    averaged_from: float = HIGH_SPEED
+    """Frames a second from which clips are averaged; lower where they are known to move by a few pixels a frame. Slower
+    clips give a sharp picture a second."""
 
 
 class Pool:

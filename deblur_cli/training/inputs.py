@@ -13,7 +13,7 @@ from deblur_cli.media import clips
 from deblur_cli.media.gather import gather_photos
 from deblur_cli.restoration.device import available_memory
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.data import ClipSource, PairSource, PhotoSource, Source, load_clips, load_photos
+from deblur_cli.training.data import ClipSource, PairSource, PhotoSource, PoolSettings, Source, load_clips, load_photos
 from deblur_cli.training.validation import ValidationSet, Validator, paired_set, synthetic_set
 
 HELD_OUT = 20
@@ -59,19 +59,19 @@ def find_files(
     )
 
 
-def load_sources(files: TrainingFiles, pair_size: int, device: torch.device, frames: int = 1) -> list[Source]:
+def load_sources(files: TrainingFiles, pool: PoolSettings, device: torch.device, frames: int = 1) -> list[Source]:
     """Read what a run draws from into memory: the device's, where it takes a quarter of that at most, else the host's.
 
-    Pairs from disk stay there until they are drawn. `pair_size` is the side of the squares that will be cut out,
-    `frames` the length of the sequences.
+    Pairs from disk stay there until they are drawn. `pool` is what will draw from them, `frames` the length of the
+    sequences.
 
     Raises:
         DatasetError: a file cannot be used, or no pairs follow each other as frames of a sequence do.
     """
     sources: list[Source] = []
-    fast, stills = load_clips(files.clips, frames)
+    fast, stills = load_clips(files.clips, frames, pool.averaged_from)
     training = [file for number, file in enumerate(files.photos) if number % HELD_OUT]
-    pictures = [*(load_photos(training, pair_size) if training else []), *stills]
+    pictures = [*(load_photos(training, pool.size) if training else []), *stills]
     if sum(one.numel() for one in (*fast, *pictures)) < available_memory(device) // 4:
         fast, pictures = ([one.to(device) for one in several] for several in (fast, pictures))
     if fast:

@@ -221,6 +221,9 @@ def test_fast_clips_are_kept_whole_and_slow_ones_give_a_still_a_second(tmp_path:
     # 20 frames make no sequence of 3 exposures of 7 frames.
     assert [len(kind) for kind in load_clips([tmp_path / "fast.avi"], frames=2)] == [1, 0]
     assert [len(kind) for kind in load_clips([tmp_path / "fast.avi"], frames=3)] == [0, 20]
+    # A recipe that knows its clips to move slowly averages them whatever their rate.
+    fast, stills = load_clips([tmp_path / "slow.avi"], averaged_from=20)
+    assert [len(clip) for clip in fast] == [51] and not stills
     (tmp_path / "no.mp4").write_bytes(b"not a video")
     with pytest.raises(DatasetError, match=r"no\.mp4"):
         load_clips([tmp_path / "no.mp4"])

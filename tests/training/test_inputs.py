@@ -7,7 +7,7 @@ import torch
 
 from deblur_cli.errors import DatasetError, UsageError
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.data import Dice, PairSource
+from deblur_cli.training.data import Dice, PairSource, PoolSettings
 from deblur_cli.training.inputs import HELD_OUT, TrainingFiles, find_files, load_sources, load_validator
 from deblur_cli.training.unrolled import Unrolled
 
@@ -27,7 +27,7 @@ def photos(tmp_path: Path) -> Path:
 def test_held_out_photos_are_never_trained_on(photos: Path) -> None:
     files = find_files(photos=photos)
     assert len(files.photos) == HELD_OUT + 2
-    (source,) = load_sources(files, 64, CPU)
+    (source,) = load_sources(files, PoolSettings(size=64), CPU)
     assert source.kind == "photos"
     assert len(source) == HELD_OUT  # all but the first and the twentieth after it
     validator = load_validator(files, CPU, 16)
@@ -53,7 +53,10 @@ def test_pairs_and_clips_become_sources_of_their_kind(tmp_path: Path) -> None:
         writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
     files = find_files(data=tmp_path / "data", clips_folder=tmp_path / "clips")
-    assert {source.kind: len(source) for source in load_sources(files, 32, CPU)} == {"clips": 1, "pairs": 1}
+    assert {source.kind: len(source) for source in load_sources(files, PoolSettings(size=32), CPU)} == {
+        "clips": 1,
+        "pairs": 1,
+    }
     assert load_validator(files, CPU, 16) is None
 
 
@@ -68,7 +71,7 @@ def test_sequences_are_found_in_gopro(tmp_path: Path) -> None:
         for folder in ("blur", "sharp"):
             write_pictures(tmp_path / "train" / sequence / folder, ["000001", "000002", "000003", "000005"])
     files = find_files(data=tmp_path)
-    (source,) = load_sources(files, 32, CPU, frames=3)
+    (source,) = load_sources(files, PoolSettings(size=32), CPU, frames=3)
     assert len(source) == 8
     assert isinstance(source, PairSource)
     runs = [[(blurred.parts[-3], sharp.stem) for blurred, sharp in run] for run in source.sequences(3)]
@@ -76,7 +79,7 @@ def test_sequences_are_found_in_gopro(tmp_path: Path) -> None:
         [(sequence, f"00000{number}") for number in (1, 2, 3)] for sequence in ("GOPR0372_07_00", "GOPR0372_07_01")
     ]
     with pytest.raises(DatasetError, match="no 4 of the 8 pairs"):
-        load_sources(files, 32, CPU, frames=4)
+        load_sources(files, PoolSettings(size=32), CPU, frames=4)
 
 
 @pytest.mark.parametrize("unpacked", ["", "train"])
@@ -90,7 +93,7 @@ def test_sequences_are_found_in_reds(tmp_path: Path, unpacked: str) -> None:
     assert [(blurred.parts[-3:], sharp.parts[-3:]) for blurred, sharp in files.validation] == [
         (("val_blur", "000", "00000000.png"), ("val_sharp", "000", "00000000.png"))
     ]
-    (source,) = load_sources(files, 32, CPU, frames=2)
+    (source,) = load_sources(files, PoolSettings(size=32), CPU, frames=2)
     assert len(source) == 4
     blurred, sharp = source.draw(2, 32, BlurSettings(), Dice.seeded(CPU, "reds"), frames=2)
     assert blurred.shape == sharp.shape == (2, 2, 3, 32, 32)
@@ -107,4 +110,4 @@ def test_what_holds_nothing_is_said(tmp_path: Path) -> None:
         find_files(photos=tmp_path / "nowhere")
     with pytest.raises((DatasetError, UsageError), match="nowhere"):
         find_files(clips_folder=tmp_path / "nowhere")
-    assert load_sources(TrainingFiles(), 32, CPU) == []
+    assert load_sources(TrainingFiles(), PoolSettings(size=32), CPU) == []
