@@ -22,6 +22,7 @@ from deblur_cli.evaluation.metrics import psnr
 from deblur_cli.training.data import ClipSource, Dice, PhotoSource, Source, load_clips, load_photos
 from deblur_cli.training.inputs import HELD_OUT, find_files
 from deblur_cli.training.recipe import load_recipe
+from deblur_cli.training.unrolled import Unrolled, full_size
 from models import LoadedModel, load_model
 
 BATCH = 8
@@ -31,11 +32,9 @@ BATCH = 8
 @torch.inference_mode()
 def restore(model: LoadedModel, blurred: Tensor, *, carry: bool) -> Tensor:
     """N×frames×3×H×W to the same in [0, 1], the state going from frame to frame or not."""
-    state, frames = None, []
-    for frame in blurred.unbind(1):
-        restored, state = model.network(frame, state if carry else None)
-        frames.append(restored.clamp(0, 1))
-    return torch.stack(frames, dim=1)
+    network = Unrolled(model.network, recurrent=True)
+    restored = full_size(network(blurred.flatten(0, 1), blurred.shape[1] if carry else 1))
+    return restored.clamp(0, 1).view_as(blurred)
 
 
 def mean_psnr(images: Tensor, sharp: Tensor) -> Tensor:

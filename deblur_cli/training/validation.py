@@ -34,7 +34,7 @@ class ValidationSet:
 def synthetic_set(
     photos: PhotoSource, blur: BlurSettings, count: int = 32, size: int = 256, frames: int = 1
 ) -> ValidationSet:
-    """A fixed set made from held-out photos: the same `count` frames in every run, in sequences of `frames`."""
+    """A fixed set made from held-out photos: the same in every run, about `count` frames in sequences of `frames`."""
     dice = Dice.seeded(torch.device("cpu"), "validation")
     pairs = []
     for _ in range(max(1, count // (4 * frames))):
@@ -57,15 +57,15 @@ def paired_set(name: str, files: Iterable[tuple[Path, Path]], multiple_of: int, 
     files = list(files)
     pictures = [(load(blurred), load(sharp)) for blurred, sharp in files]
     after = followers([blurred for blurred, _ in files])
-    runs: list[list[int]] = []
-    for number in range(len(files)):
-        goes_on = bool(runs) and len(runs[-1]) < frames and after[runs[-1][-1]] == number
-        if goes_on and pictures[number - 1][0].shape == pictures[number][0].shape:
-            runs[-1].append(number)
+    runs: list[list[tuple[Tensor, Tensor]]] = []
+    for number, pair in enumerate(pictures):
+        goes_on = bool(runs) and len(runs[-1]) < frames and after[number - 1] == number
+        if goes_on and runs[-1][-1][0].shape == pair[0].shape:
+            runs[-1].append(pair)
         else:
-            runs.append([number])
-    both = ([torch.stack([pictures[number][side] for number in run]) for run in runs] for side in (0, 1))
-    return ValidationSet(name, list(zip(*both, strict=True)))
+            runs.append([pair])
+    blurred, sharp = ([torch.stack([pair[side] for pair in run]) for run in runs] for side in (0, 1))
+    return ValidationSet(name, list(zip(blurred, sharp, strict=True)))
 
 
 class Validator:
