@@ -77,6 +77,9 @@ class Learner:
         Returns:
             Scalars of this process: `loss`, which is what the gradients are of, its parts before they are weighted, and
             the `critic`'s own.
+
+        Raises:
+            UsageError: the stage teaches no parameter of the network.
         """
         if self.stage is not None and stage.objective != self.stage.objective:
             # Moments of another loss mislead: where gradients grow a thousandfold, as from pixels to 100 times VGG19's
@@ -84,6 +87,7 @@ class Learner:
             for optimizer in self._optimizers:
                 optimizer.state.clear()
         self.stage = stage
+        resting = self._let_rest(stage)
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = rate * group["share"]
         blurred, sharp = (self._own(images) for images in batch)
@@ -101,6 +105,8 @@ class Learner:
         losses["loss"] = torch.stack(weighted).sum()
         self.network.zero_grad(set_to_none=True)
         self.accelerator.backward(losses["loss"])
+        for parameter in resting:
+            parameter.grad = None
         if self._clipped:
             self.accelerator.clip_grad_norm_(self._clipped, self.recipe.gradient_norm)
         return {name: loss.detach() for name, loss in losses.items()}
@@ -110,6 +116,23 @@ class Learner:
         for optimizer in self._optimizers:
             optimizer.step()
         update_average(self.average, self.network, self.recipe.ema, step)
+
+    def _let_rest(self, stage: Stage) -> list[nn.Parameter]:
+        """The parameters that the stage does not teach, from now on without a gradient where that spares work.
+
+        Raises:
+            UsageError: it teaches none.
+        """
+        named = [(any(part in name for part in stage.taught), one) for name, one in self.network.named_parameters()]
+        if not any(taught for taught, _ in named):
+            raise UsageError(
+                f"recipe '{self.recipe.name}': '{self.recipe.model}' has no parameter that is named as "
+                + " or ".join(f"'{part}'" for part in stage.taught)
+            )
+        for taught, parameter in named:
+            # Several processes have agreed on whose gradients they exchange, and would wait for each.
+            parameter.requires_grad_(taught or self.processes > 1)
+        return [parameter for taught, parameter in named if not taught]
 
     def _own(self, images: Tensor) -> Tensor:
         """This process's images of a batch, the frames of sequences one after another: N×3×H×W."""

@@ -39,6 +39,8 @@ class Stage:
     """Weight of the adversarial loss; at 0 the critic rests."""
     transfer_weight: float = 0.0
     """Weight of the loss of a network's estimate of the blur's transfer function, for a network that has one."""
+    taught: tuple[str, ...] = ("",)
+    """Only parameters with one of these in their names learn; the empty one is in all names."""
     photos: float = 1.0
     """Weight of sharp photos blurred on the fly."""
     clips: float = 1.0

@@ -45,3 +45,27 @@ def test_a_network_without_an_estimate_of_the_blur_cannot_be_taught_one() -> Non
     recipe = Recipe(model="test-tiny", name="ours", stages=(Stage(transfer_weight=1.0),))
     with pytest.raises(UsageError, match=r"'ours': transfer_weight is for networks .* 'test-tiny' does not"):
         Learner(recipe, default_accelerator("cpu"))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_stage_teaches_what_it_names_and_the_next_one_the_rest(optimizer: str) -> None:
+    stages = (Stage(until=0.5, crop=16, taught=("0.", "4.bias")), Stage(crop=16))
+    recipe = Recipe(model="cnn", optimizer=optimizer, batch=1, gradient_norm=1.0, stages=stages)
+    learner = Learner(recipe, default_accelerator("cpu"))
+    batch = torch.rand(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).unbind()
+
+    def changed(number: int, stage: Stage) -> set[str]:
+        before = {name: parameter.detach().clone() for name, parameter in learner.network.named_parameters()}
+        learner.learn(stage, batch, number, 1e-3)
+        learner.update(number)
+        return {name for name, now in learner.network.named_parameters() if not torch.equal(now, before[name])}
+
+    assert changed(0, stages[0]) == changed(1, stages[0]) == {"0.weight", "0.bias", "4.bias"}
+    assert changed(2, stages[1]) == {name for name, _ in learner.network.named_parameters()}
+
+
+def test_a_stage_that_would_teach_nothing_is_refused() -> None:
+    recipe = Recipe(model="test-tiny", name="ours", batch=1, stages=(Stage(taught=("decoder9",)),))
+    learner = Learner(recipe, default_accelerator("cpu"))
+    with pytest.raises(UsageError, match=r"'ours': 'test-tiny' has no parameter that is named as 'decoder9'"):
+        learner.learn(recipe.stages[0], (torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)), 0, 1e-3)

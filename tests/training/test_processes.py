@@ -41,8 +41,17 @@ adversarial_weight = 0.1
 [adversarial]
 critic_rate = 1e-4
 kind = """
+IN_PARTS = """
+[[stages]]
+until = 0.4
+crop = 32
+taught = ["last"]
+[[stages]]
+crop = 32
+"""
 RECIPES = {
     "muon": 'optimizer = "muon"' + RECIPE + CONTENT,
+    "in-parts": RECIPE + IN_PARTS,
     **{kind: RECIPE + ADVERSARIAL + f'"{kind}"' for kind in ("gan", "wgan-gp", "ragan")},
 }
 
