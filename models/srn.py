@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from models.blocks import ResBlock
 from models.registry import Score, register_model
+from models.srn_start import begin_with_the_picture
 
 State = tuple[Tensor, Tensor]
 """What the LSTM remembers at one scale: hidden and cell state, N×128 and a quarter of the scale's height and width."""
@@ -24,15 +25,12 @@ _CHANNELS = (32, 64, 128)
 _REDUCTIONS = (4, 2, 1)
 _BOTTLENECK = 4  # stride of the encoder
 
-# Added to the forget gate, so that a new network remembers (Jozefowicz et al., ICML 2015, section 2.2).
-_FORGET_BIAS = 1.0
-
-# How far on the open side of its ReLU a new network's way up from the memory begins.
-_OPEN = 0.3
-
 
 class ConvLSTM(nn.Module):
     """One step of a convolutional LSTM without peepholes (Shi et al., NeurIPS 2015, equation 3); 3×3 gates."""
+
+    forget_bias = 1.0
+    """Added to the forget gate, so that a new network remembers (Jozefowicz et al., ICML 2015, section 2.2)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -42,7 +40,7 @@ class ConvLSTM(nn.Module):
         """N×C×H×W and the state before to the new state, whose first, the hidden one, is the output."""
         hidden, cell = state
         admit, candidate, keep, show = self.gates(torch.cat([x, hidden], dim=1)).chunk(4, dim=1)
-        cell = torch.sigmoid(keep + _FORGET_BIAS) * cell + torch.sigmoid(admit) * torch.tanh(candidate)
+        cell = torch.sigmoid(keep + self.forget_bias) * cell + torch.sigmoid(admit) * torch.tanh(candidate)
         return torch.sigmoid(show) * torch.tanh(cell), cell
 
 
@@ -59,24 +57,20 @@ class SRN(nn.Module):
         super().__init__()
         fine, middle, coarse = _CHANNELS
         # The blurred image, and what the coarser scale made of it.
-        first = nn.Conv2d(6, fine, 5, padding=2)
-        up3 = nn.ConvTranspose2d(coarse, middle, 4, stride=2, padding=1)
-        up2 = nn.ConvTranspose2d(middle, fine, 4, stride=2, padding=1)
-        last = nn.Conv2d(fine, 3, 5, padding=2)
-        self.encoder1 = _with_blocks(first, fine)
+        self.encoder1 = _with_blocks(nn.Conv2d(6, fine, 5, padding=2), fine)
         self.encoder2 = _with_blocks(nn.Conv2d(fine, middle, 5, stride=2, padding=2), middle)
         self.encoder3 = _with_blocks(nn.Conv2d(middle, coarse, 5, stride=2, padding=2), coarse)
         self.lstm = ConvLSTM(coarse) if lstm else None
-        self.decoder3 = _ending_with(up3, coarse, nn.ReLU())
-        self.decoder2 = _ending_with(up2, middle, nn.ReLU())
-        self.decoder1 = _ending_with(last, fine)
-        self.apply(_initialise)
-        _begin_near_the_identity(first, up3, up2, last)
+        self.decoder3 = _ending_with(nn.ConvTranspose2d(coarse, middle, 4, stride=2, padding=1), coarse, nn.ReLU())
+        self.decoder2 = _ending_with(nn.ConvTranspose2d(middle, fine, 4, stride=2, padding=1), middle, nn.ReLU())
+        self.decoder1 = _ending_with(nn.Conv2d(fine, 3, 5, padding=2), fine)
+        begin_with_the_picture(self)
 
     def forward(self, blurred: Tensor, state: States | None = None) -> tuple[Tensor | list[Tensor], States | None]:
         """Restore a frame.
 
-        Each scale begins with the mean of what the coarser scale and the same scale of the frame before remember.
+        Each scale begins with what the coarser scale remembers; where there was a frame before, half of the channels
+        begin with what the same scale remembers of that.
 
         Args:
             blurred: N×3×H×W in [0, 1].
@@ -116,11 +110,15 @@ def _ending_with(convolution: nn.Module, channels: int, *activation: nn.Module) 
 
 
 def _merged(coarser: State | None, before: State | None) -> State | None:
-    """What the coarser scale and the frame before left, their mean where there are both."""
+    """What the frame before left in the first half of the channels and what the coarser scale did in the second, or
+    what there is of the two. A mean of both would halve either's detail at each frame."""
     if coarser is None or before is None:
         return coarser or before
-    size = (before[0].shape[2], before[0].shape[3])
-    hidden, cell = ((_resized(one, size) + other) / 2 for one, other in zip(coarser, before, strict=True))
+    size, half = (before[0].shape[2], before[0].shape[3]), before[0].shape[1] // 2
+    hidden, cell = (
+        torch.cat([other[:, :half], _resized(one[:, half:], size)], dim=1)
+        for one, other in zip(coarser, before, strict=True)
+    )
     return hidden, cell
 
 
@@ -135,33 +133,6 @@ def _fitted(state: State | None, bottleneck: Tensor) -> State:
 
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    elif isinstance(module, ResBlock):
-        module.body[2].weight.data.mul_(0.1)  # type: ignore[operator]
-
-
-@torch.no_grad()
-def _begin_near_the_identity(
-    first: nn.Conv2d, up3: nn.ConvTranspose2d, up2: nn.ConvTranspose2d, last: nn.Conv2d
-) -> None:
-    """Let the first three channels of the finest level carry the image, and leave every other way open.
-
-    The paper begins with Xavier's weights alone. Then the first thousands of steps go into drawing the picture, and
-    large ones shut the ReLUs behind the strides, so that the memory is never asked. So residual branches begin small
-    (Zhang, Dauphin, Ma, "Fixup initialization", ICLR 2019), and what comes up from below on the open side of its ReLU.
-    """
-    last.weight.mul_(0.03)
-    last.weight[:, :3] = first.weight[:3] = 0
-    for colour in range(3):
-        first.weight[colour, colour, 2, 2] = last.weight[colour, colour, 2, 2] = 1
-    up2.weight[:, :3] = 0
-    for convolution, offset in ((up3, _OPEN), (up2, _OPEN), (last, -_OPEN)):
-        nn.init.constant_(convolution.bias, offset)  # type: ignore[arg-type]
 
 
 @register_model(

@@ -21,6 +21,13 @@ def network() -> nn.Module:
     return create_model("srn").eval()
 
 
+@pytest.fixture
+def woken(network: nn.Module) -> nn.Module:
+    """A network whose last layer, which in a new one returns the picture alone, draws on all that leads to it."""
+    nn.init.xavier_uniform_(network.decoder1[3].weight)
+    return network
+
+
 def calls(module: nn.Module) -> list[tuple[Any, ...]]:
     """What `module` will be called with, call by call."""
     seen: list[tuple[Any, ...]] = []
@@ -110,14 +117,14 @@ def test_the_lstm_sees_its_input_and_the_hidden_state_but_not_the_cell() -> None
     assert torch.equal(seen[0][0], torch.cat([x, hidden], dim=1))
 
 
-def test_what_any_scale_remembers_of_the_frame_before_counts(network: nn.Module) -> None:
+def test_what_any_scale_remembers_of_the_frame_before_counts(woken: nn.Module) -> None:
     blurred = torch.rand(1, 3, 32, 16)
     with torch.inference_mode():
-        restored, states = network(blurred)
-        again, _ = network(blurred, states)
+        restored, states = woken(blurred)
+        again, _ = woken(blurred, states)
         for number in range(3):
             more = tuple((hidden, cell + (scale == number)) for scale, (hidden, cell) in enumerate(states))
-            assert not torch.allclose(network(blurred, more)[0], again, atol=1e-4)
+            assert not torch.allclose(woken(blurred, more)[0], again, atol=1e-4)
     assert not torch.equal(restored, again)
 
 
@@ -137,8 +144,9 @@ def test_the_state_runs_through_scales_and_frames(network: nn.Module) -> None:
         torch.testing.assert_close(taken[1][part], coarser[1])
         torch.testing.assert_close(taken[2][part], coarser[2])
         torch.testing.assert_close(taken[3][part], left[0][part])
-        torch.testing.assert_close(taken[4][part], (coarser[4] + left[1][part]) / 2)
-        torch.testing.assert_close(taken[5][part], (coarser[5] + left[2][part]) / 2)
+        for number in (4, 5):  # half of the channels from the frame before, half from the coarser scale
+            halves = [left[number - 3][part][:, :64], coarser[number][:, 64:]]
+            torch.testing.assert_close(taken[number][part], torch.cat(halves, dim=1))
 
 
 def test_sequences_of_a_batch_do_not_touch_each_other(network: nn.Module) -> None:
@@ -151,10 +159,10 @@ def test_sequences_of_a_batch_do_not_touch_each_other(network: nn.Module) -> Non
     torch.testing.assert_close(restored[1:], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_gradient_of_a_frame_reaches_the_frame_before(network: nn.Module) -> None:
+def test_the_gradient_of_a_frame_reaches_the_frame_before(woken: nn.Module) -> None:
     first = torch.rand(1, 3, 16, 16, requires_grad=True)
-    _, state = network(first)
-    restored, _ = network(torch.rand(1, 3, 16, 16), state)
+    _, state = woken(first)
+    restored, _ = woken(torch.rand(1, 3, 16, 16), state)
     restored.sum().backward()
     assert first.grad is not None and first.grad.any()
 
@@ -163,6 +171,7 @@ def test_the_gradient_of_a_frame_reaches_the_frame_before(network: nn.Module) ->
 def test_every_parameter_learns(lstm: bool) -> None:
     torch.manual_seed(0)
     network = create_model("srn", lstm=lstm).train()
+    nn.init.xavier_uniform_(network.decoder1[3].weight)
     pyramid, _ = network(torch.rand(1, 3, 32, 32))
     torch.stack([scale.square().mean() for scale in pyramid]).sum().backward()
     idle = [key for key, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
@@ -178,28 +187,58 @@ def test_no_gradient_goes_through_the_upsampled_output(lstm: bool) -> None:
     assert network.decoder1[-1].bias.grad.tolist() == pytest.approx([16 * 32] * 3)
 
 
-def test_new_weights_are_xavier_uniform(network: nn.Module) -> None:
+def test_new_weights_that_do_not_hold_the_picture_are_xavier_uniform(network: nn.Module) -> None:
     weights = dict(network.named_parameters())
     bounds = {
-        "encoder2.0.weight": math.sqrt(6 / (25 * 96)),
-        "encoder1.2.body.0.weight": math.sqrt(6 / (25 * 64)),
-        "encoder1.2.body.2.weight": 0.1 * math.sqrt(6 / (25 * 64)),  # a residual branch ends small
-        "lstm.gates.weight": math.sqrt(6 / (9 * (256 + 512))),
+        "encoder2.0.weight": (24, math.sqrt(6 / (25 * 96))),
+        "encoder1.2.body.0.weight": (0, math.sqrt(6 / (25 * 64))),
+        "encoder1.2.body.2.weight": (6, 0.1 * math.sqrt(6 / (25 * 64))),  # a residual branch ends small
+        "lstm.gates.weight": (3 * 128 + 48, math.sqrt(6 / (9 * (256 + 512)))),
     }
-    for key, bound in bounds.items():
-        assert weights[key].abs().max().item() == pytest.approx(bound, rel=0.01)
-        assert weights[key].std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
-    assert not weights["lstm.gates.bias"].any()
+    for key, (held, bound) in bounds.items():
+        assert weights[key][held:].abs().max().item() == pytest.approx(bound, rel=0.01)
+        assert weights[key][held:].std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
 
 
-def test_a_new_network_hands_the_image_through_and_has_no_way_shut(network: nn.Module) -> None:
+@pytest.mark.parametrize("lstm", [True, False])
+def test_a_new_network_hands_the_picture_through_and_has_no_way_shut(lstm: bool) -> None:
+    torch.manual_seed(0)
+    network = create_model("srn", lstm=lstm).eval()
     rose = []
     for decoder in (network.decoder3, network.decoder2):
         decoder.register_forward_hook(lambda module, inputs, output: rose.append((output > 0).float().mean()))
     blurred = torch.rand(1, 3, 64, 64)
-    restored, _ = network(blurred)
-    assert (restored - blurred).abs().mean() < 0.06
+    with torch.inference_mode():
+        restored, _ = network(blurred)
+    torch.testing.assert_close(restored, blurred, rtol=0, atol=1e-6)
     assert min(rose) > 0.6
+
+
+def test_the_strides_of_a_new_network_fold_the_picture_into_channels(network: nn.Module) -> None:
+    bottleneck = calls(network.lstm)
+    blurred = torch.rand(1, 3, 32, 16)
+    with torch.inference_mode():
+        network(blurred)
+    folded = functional.pixel_unshuffle(functional.pixel_unshuffle(blurred, 2), 2)
+    assert torch.equal(bottleneck[-1][0][:, :48], folded)
+
+
+def test_the_finest_level_of_a_new_network_compares_the_frame_with_the_one_before(network: nn.Module) -> None:
+    compared: list[Tensor] = []
+    network.decoder1[0].body[0].register_forward_hook(lambda _, __, output: compared.append(output[:, :12].clone()))
+    before, now = (bilinear(torch.rand(1, 3, 4, 4), 8) for _ in range(2))
+    with torch.inference_mode():
+        state = None
+        for frame in (before, before, before, now):
+            _, state = network(frame, state)
+    at_rest, moved = compared[-4], compared[-1]  # three scales a frame
+    assert at_rest[:, :6].abs().max() < 0.05
+    difference = (before - now).flatten()
+    # A quarter of what is remembered is of the frame before, and its strength is 1.3 times the picture's.
+    slope = (moved[:, :3].flatten() @ difference / difference.square().sum()).item()
+    assert slope == pytest.approx(0.25 * 1.3, abs=0.03)
+    torch.testing.assert_close(moved[:, 3:6], -moved[:, :3], rtol=0, atol=1e-5)
+    torch.testing.assert_close(moved[:, 6:], moved[:, :6] - 0.06, rtol=0, atol=1e-5)
 
 
 def test_facts() -> None:
