@@ -54,9 +54,9 @@ def main() -> None:
     parser.add_argument("-m", "--model", required=True, help="weights of a recurrent network")
     parser.add_argument("--photos", type=Path, help="the folder of photos that it was trained on")
     parser.add_argument("--clips", type=Path, help="high-speed clips that it was not trained on")
-    parser.add_argument("--recipe", default="srn-video-brief", help="whose blur is taken (default: %(default)s)")
-    parser.add_argument("--frames", type=int, default=6, help="of a sequence (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=128, help="of its crops (default: %(default)s)")
+    parser.add_argument("--recipe", default="srn-brief", help="whose blur is taken (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=4, help="of a sequence (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=64, help="of its crops (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=64, help="of each kind (default: %(default)s)")
     options = parser.parse_args()
 
