@@ -50,6 +50,10 @@ class Learner:
         if start is not None:
             network.load_state_dict(start.state_dict())
         self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for stage in recipe.stages:
+            if not any(part in name for part in stage.taught for name, _ in network.named_parameters()):
+                parts = " or ".join(f"'{part}'" for part in stage.taught)
+                raise UsageError(f"recipe '{recipe.name}': '{recipe.model}' has no parameter that is named as {parts}")
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.scored = Unrolled(self.average, recurrent=recurrent)
         self._unrolled = accelerator.prepare(Unrolled(self.network, recurrent=recurrent))
@@ -77,9 +81,6 @@ class Learner:
         Returns:
             Scalars of this process: `loss`, which is what the gradients are of, its parts before they are weighted, and
             the `critic`'s own.
-
-        Raises:
-            UsageError: the stage teaches no parameter of the network.
         """
         if self.stage is not None and stage.objective != self.stage.objective:
             # Moments of another loss mislead: where gradients grow a thousandfold, as from pixels to 100 times VGG19's
@@ -118,21 +119,14 @@ class Learner:
         update_average(self.average, self.network, self.recipe.ema, step)
 
     def _let_rest(self, stage: Stage) -> list[nn.Parameter]:
-        """The parameters that the stage does not teach, from now on without a gradient where that spares work.
-
-        Raises:
-            UsageError: it teaches none.
-        """
-        named = [(any(part in name for part in stage.taught), one) for name, one in self.network.named_parameters()]
-        if not any(taught for taught, _ in named):
-            raise UsageError(
-                f"recipe '{self.recipe.name}': '{self.recipe.model}' has no parameter that is named as "
-                + " or ".join(f"'{part}'" for part in stage.taught)
-            )
-        for taught, parameter in named:
+        """The parameters that the stage does not teach, from now on without a gradient where that spares work."""
+        resting = []
+        for name, parameter in self.network.named_parameters():
+            taught = any(part in name for part in stage.taught)
             # Several processes have agreed on whose gradients they exchange, and would wait for each.
             parameter.requires_grad_(taught or self.processes > 1)
-        return [parameter for taught, parameter in named if not taught]
+            resting += [] if taught else [parameter]
+        return resting
 
     def _own(self, images: Tensor) -> Tensor:
         """This process's images of a batch, the frames of sequences one after another: N×3×H×W."""
