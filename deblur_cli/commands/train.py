@@ -96,6 +96,7 @@ def train(
     seconds = parse_duration(max_time) if max_time else None
     if not resume and (output / CHECKPOINT).exists():
         raise UsageError(f"{output} holds a run already; go on with --resume, or choose another folder")
+    starting = _start(start, chosen) if start else None
     files = find_files(photos=photos, clips_folder=clips, data=data, validation=validation)
     accelerator = default_accelerator(device)
     with Monitor(chosen.batch, quiet=not accelerator.is_main_process) as monitor:
@@ -106,7 +107,7 @@ def train(
             validator=load_validator(files, accelerator.device, model_info(chosen.model).multiple_of, chosen.frames),
             limits=Limits(steps=stop_at, seconds=seconds),
             resume=resume,
-            start=_start(start, chosen) if start else None,
+            start=starting,
             vgg=vgg,
             accelerator=accelerator,
             tell=monitor.tell,
