@@ -24,6 +24,7 @@ RESOLUTION_X, RESOLUTION_Y, RESOLUTION_UNIT = 282, 283, 296
 PREFIX = b"Exif\x00\x00"
 """What stands before the block in a JPEG segment."""
 
+_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _POINTERS = (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY)
 # Pairs that change places when rows become columns: size, resolution, and in the EXIF directory size, focal plane.
@@ -83,7 +84,7 @@ def _first(block: bytes | bytearray, order: str) -> int:
 
 
 def _integer(block: bytes | bytearray, order: str, place: Place) -> int:
-    code = {1: "B", 3: "H", 4: "I", 13: "I"}.get(place.type)
+    code = _INTEGERS.get(place.type)
     return int(struct.unpack_from(order + code, block, place.value)[0]) if code else 0
 
 
@@ -133,8 +134,8 @@ def upright(block: bytes, *, turned: bool = False) -> bytes:
         offset = _integer(edited, order, pointer)
         directories.append({place.tag: place for place in _places(edited, order, offset)})
     tag = main.get(ORIENTATION)
-    if tag and tag.type == 3:
-        struct.pack_into(order + "H", edited, tag.value, 1)
+    if tag and tag.type in _INTEGERS:
+        struct.pack_into(order + _INTEGERS[tag.type], edited, tag.value, 1)
     if turned:
         for directory in directories:
             _swap_pairs(edited, directory)

@@ -101,7 +101,7 @@ def _read_deep(page: Any, data: bytes, bits: int, notes: list[str]) -> tuple[np.
         if page.axes.startswith("S"):
             array = np.moveaxis(array, 0, -1)
     elif int(page.planarconfig) == 1:
-        array = decode_deep(data)
+        array = decode_deep(_as_it_lies(page, data))
     else:
         raise PhotoError("a TIFF of separate planes in a compression that cannot be read here; save it with deflate")
     array = array.reshape(page.imagelength, page.imagewidth, -1)
@@ -121,6 +121,18 @@ def _read_deep(page: Any, data: bytes, bits: int, notes: list[str]) -> tuple[np.
     if tuple(page.extrasamples)[:1] == (1,):
         pixels = unpremultiplied(pixels, alpha)
     return pixels, alpha
+
+
+def _as_it_lies(page: Any, data: bytes) -> bytes:
+    """The file without its orientation, which opencv would apply, and we would once more."""
+    tag = page.tags.get(exif.ORIENTATION)
+    if tag is None:
+        return data
+    edited = bytearray(data)
+    edited[tag.valueoffset : tag.valueoffset + tag.valuebytecount] = (1).to_bytes(
+        tag.valuebytecount, "little" if page.parent.byteorder == "<" else "big"
+    )
+    return bytes(edited)
 
 
 def _checked_floats(array: np.ndarray, notes: list[str]) -> np.ndarray:
@@ -166,6 +178,9 @@ def read(data: bytes) -> Photo:
             notes.append("the tags of a BigTIFF (EXIF, XMP) are not kept")
         block = exif.block_of(order, directory)
         orientation = exif.orientation(block) or exif.xmp_orientation(xmp) or 1
+        if file.is_bigtiff:
+            tagged = page.tags.valueof(exif.ORIENTATION)
+            orientation = int(tagged) if tagged in range(1, 9) else 1
         bits = _bits(page)
         is_cmyk = int(page.photometric) == 5
         if bits > 8 or int(page.sampleformat) != 1:

@@ -41,7 +41,9 @@ def smooth(height: int, width: int, channels: int = 3, dtype: Any = np.uint8) ->
     return (array * top).astype(dtype)
 
 
-def exif_block(orientation: int = 1, size: tuple[int, int] = (40, 24), order: str = "<") -> bytes:
+def exif_block(
+    orientation: int = 1, size: tuple[int, int] = (40, 24), order: str = "<", *, orientation_type: int = 3
+) -> bytes:
     """An EXIF block with maker notes, GPS, two resolutions, sizes and a thumbnail, laid out by hand."""
     width, height = size
 
@@ -56,6 +58,9 @@ def exif_block(orientation: int = 1, size: tuple[int, int] = (40, 24), order: st
                 body += struct.pack(order + "HHII", tag, kind, count, values + len(tail))
                 tail += value + b"\x00" * (len(value) % 2)
         return head + body + struct.pack(order + "I", link) + tail
+
+    def byte(value: int) -> bytes:
+        return struct.pack("B", value)
 
     def short(value: int) -> bytes:
         return struct.pack(order + "H", value)
@@ -72,7 +77,7 @@ def exif_block(orientation: int = 1, size: tuple[int, int] = (40, 24), order: st
             [
                 (271, 2, 6, b"Maker\x00"),
                 (272, 2, 8, b"Model X\x00"),
-                (274, 3, 1, short(orientation)),
+                (274, orientation_type, 1, {1: byte, 3: short, 4: long}[orientation_type](orientation)),
                 (282, 5, 1, ratio(300)),
                 (283, 5, 1, ratio(150)),
                 (296, 3, 1, short(2)),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import photos
+from deblur_cli.media import exif, photos
 from deblur_cli.media.photo import Photo
 from deblur_cli.media.pixels import turn
 from tests.media.photo_samples import chunk, encoded, png, smooth
@@ -195,6 +195,22 @@ def test_lzw_of_deep_samples(dtype: str) -> None:
     done, data = cv2.imencode(".tif", array[:, :, ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])
     assert done
     assert (photos.read(io.BytesIO(data.tobytes())).pixels == array).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_opencv_and_we_turn_a_deep_tiff_once_between_us(orientation: int) -> None:
+    array = smooth(20, 30, 1, "uint16")
+    image = Image.fromarray(array)
+    photo = photos.read(io.BytesIO(encoded(image, "TIFF", tiffinfo={274: orientation}, compression="tiff_lzw")))
+    assert photo.pixels.dtype == np.uint16 and np.array_equal(photo.pixels, turn(array, orientation))
+    assert exif.orientation(photo.exif) == 1
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_bigtiff_is_upright(orientation: int) -> None:
+    array, stream = smooth(20, 30, 3, "uint16"), io.BytesIO()
+    tifffile.imwrite(stream, array, bigtiff=True, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+    assert np.array_equal(photos.read(io.BytesIO(stream.getvalue())).pixels, turn(array, orientation))
 
 
 def test_premultiplied_deep_tiff_is_divided_by_its_alpha() -> None:

@@ -137,10 +137,12 @@ def test_an_orientation_in_the_xmp_alone_counts() -> None:
     assert photo.xmp == XMP % 1
 
 
-@given(orientation=st.integers(1, 8), order=st.sampled_from("<>"), turned=st.booleans())
+@given(
+    orientation=st.integers(1, 8), kind=st.sampled_from([1, 3, 4]), order=st.sampled_from("<>"), turned=st.booleans()
+)
 @settings(max_examples=30, deadline=None)
-def test_upright_changes_nothing_but_what_it_says(orientation: int, order: str, turned: bool) -> None:
-    block = exif_block(orientation, (40, 24), order)
+def test_upright_changes_nothing_but_what_it_says(orientation: int, kind: int, order: str, turned: bool) -> None:
+    block = exif_block(orientation, (40, 24), order, orientation_type=kind)
     assert exif.orientation(block) == orientation
     after = exif.upright(block, turned=turned)
     assert exif.orientation(after) == 1
