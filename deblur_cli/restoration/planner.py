@@ -23,6 +23,9 @@ fraction of the memory; a GPU's kernels index with 32 bits, and 16 Mpx with 128 
 _TILES = (1024, 768, 512, 384, 256)
 """Tiles that `auto` chooses from, the largest that fits."""
 
+_MUCH_CONTEXT = 128
+"""Pixels of overlap beyond which the largest tile computes half of its pixels for their neighbours alone."""
+
 _COMFORT = 320 << 20
 """Bytes of activations a processor's tile may take under `auto`: larger tiles are hardly faster."""
 
@@ -72,10 +75,14 @@ class TilePlanner:
             if self.largest_tile is not None:
                 tile = min(tile or self.largest_tile, self.largest_tile)
             plan = plan_tiles(height, width, tile, self._overlap_in(tile), self._model.info.multiple_of)
-            # On a GPU a size that was asked for is tried: its allocator says for certain what an estimate guesses.
-            if self._device.type != "cpu" or self._needs(plan.tile_pixels) <= budget:
+            if self.has_room_for(plan):
                 return plan
             self.halve(plan)
+
+    def has_room_for(self, plan: TilePlan) -> bool:
+        """Whether a tile of `plan` keeps to the memory limit, where there is one to keep."""
+        # On a GPU a size that was asked for is tried: its allocator says for certain what an estimate guesses.
+        return self._device.type != "cpu" or self._needs(plan.tile_pixels) <= self._budget()
 
     def halve(self, plan: TilePlan) -> None:
         """Plan tiles of half this size at most from now on.
@@ -97,8 +104,10 @@ class TilePlanner:
         """The largest side of a tile with its context, or 0 for the whole image."""
         if self._tile is not None:
             return self._tile + 2 * min(self._overlap, self._tile)
-        # Tiles that share statistics are gone through again and again: a processor does that only for want of memory.
-        unlimited = self._device.type == "cpu" and SharedStatistics(self._model.network).needed
+        # Tiles that share statistics are gone through again and again, and those with much context mostly compute that:
+        # a processor does either only for want of memory.
+        costly = SharedStatistics(self._model.network).needed or self._overlap > _MUCH_CONTEXT
+        unlimited = self._device.type == "cpu" and costly
         if (unlimited or image_pixels <= WHOLE_PIXELS[self._device.type]) and self._needs(image_pixels) <= budget:
             return 0
         comfort = min(budget, _COMFORT) if self._device.type == "cpu" else budget

@@ -38,7 +38,7 @@ def test_the_list_has_a_line_a_network(run: Callable[..., Any], shipped: str) ->
     assert "size" in " ".join(heading) and len(lines) == len(list_models())
     rows = {line[0].strip(): [cell.strip() for cell in line if cell.strip()] for line in lines}
     assert next(iter(rows)) == "lite (default)"
-    assert rows["nafnet"] == ["nafnet", "17.1 M", "224", "medium", "no", "nafnet:small", "GOPRO 28.10 dB (+2.11)"]
+    assert rows["nafnet"] == ["nafnet", "17.1 M", "258", "medium", "no", "nafnet:small", "GOPRO 28.10 dB (+2.11)"]
     assert "none" in rows["lite (default)"]
     assert "test-tiny" not in result.stdout
 
@@ -61,7 +61,7 @@ def test_one_network_whole(run: Callable[..., Any], shipped: str) -> None:
         "17,111,907",
         "encoders=(1, 1, 1, 28)",
         "multiples of 16",
-        "tile overlap    64 pixels",
+        "tile overlap    192 pixels",
         "half precision  not by itself",
         "GOPRO, width 64",
         "33.69 dB, 0.9668 (SSIM, MATLAB's kind)",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models import create_model, load_model, model_info
 from models.measure import parameters
-from models.nafnet import ChannelNorm, NAFBlock, recognise, simple_gate
+from models.nafnet import ChannelNorm, NAFBlock, WindowMean, recognise, simple_gate
 
 SHAPES = [
     {"width": 4, "encoders": (1, 2), "middle": 1, "decoders": (2, 1)},
@@ -77,6 +77,40 @@ def test_channel_norm_keeps_channels_last() -> None:
 def test_the_gate_multiplies_the_halves() -> None:
     x = torch.arange(4.0).reshape(1, 4, 1, 1)
     assert simple_gate(x).flatten().tolist() == [0.0 * 2.0, 1.0 * 3.0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(height=st.integers(1, 12), width=st.integers(1, 12), side=st.integers(1, 8))
+def test_each_pixel_sees_the_mean_over_a_window_that_stays_inside(height: int, width: int, side: int) -> None:
+    x = torch.rand(2, 3, height, width, dtype=torch.float64)
+    rows, columns = min(side, height), min(side, width)
+    found = WindowMean(side)(x).expand(-1, -1, height, width)
+    for row, column in ((0, 0), (height // 2, width // 2), (height - 1, width - 1)):
+        top = min(max(row - (rows - 1) // 2, 0), height - rows)
+        left = min(max(column - (columns - 1) // 2, 0), width - columns)
+        window = x[:, :, top : top + rows, left : left + columns]
+        torch.testing.assert_close(found[:, :, row, column].double(), window.mean(dim=(2, 3)), rtol=1e-5, atol=1e-6)
+
+
+def test_windows_are_of_384_pixels_of_the_image_at_every_level() -> None:
+    with torch.device("meta"):
+        modules = dict(create_model("nafnet").named_modules())
+    windows = {name: module.side for name, module in modules.items() if isinstance(module, WindowMean)}
+    assert {name.rpartition(".0.sca")[0]: side for name, side in windows.items() if ".0.sca" in name} == {
+        **{f"encoders.{level}": 384 >> level for level in range(4)},
+        "middle_blks": 24,
+        **{f"decoders.{3 - level}": 384 >> level for level in range(4)},
+    }
+    assert windows["encoders.3.27.sca.0"] == 48
+
+
+def test_what_lies_beyond_the_windows_hardly_counts() -> None:
+    network = trained_looking(create_model("nafnet", width=2, encoders=(1,), middle=1, decoders=(1,)))
+    blurred = torch.rand(1, 3, 16, 1200, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole, part = network(blurred), network(blurred[..., :800])
+    torch.testing.assert_close(part[..., :400], whole[..., :400], rtol=1e-3, atol=1e-3)
+    assert (part[..., 700:] - whole[..., 700:800]).abs().max() > 1e-2
 
 
 def test_a_new_block_is_the_identity() -> None:
