@@ -85,13 +85,15 @@ def train(
     if recipe is None:
         raise UsageError("which recipe? give --recipe NAME or --recipe FILE.toml")
 
+    from deblur_cli.training.checkpoint import read_checkpoint
     from deblur_cli.training.inputs import find_files, load_sources, load_validator
     from deblur_cli.training.recipe import load_recipe
     from deblur_cli.training.trainer import CHECKPOINT, Limits, default_accelerator
     from deblur_cli.training.trainer import train as run_training
-    from models import model_info
 
     chosen = load_recipe(recipe)
+    if steps is None and resume:
+        steps = read_checkpoint(output / CHECKPOINT)[0].steps  # as the run was begun
     chosen = replace(chosen, steps=steps) if steps else chosen
     seconds = parse_duration(max_time) if max_time else None
     if not resume and (output / CHECKPOINT).exists():
@@ -104,7 +106,7 @@ def train(
             chosen,
             load_sources(files, chosen.pool, accelerator.device, chosen.frames),
             output,
-            validator=load_validator(files, accelerator.device, model_info(chosen.model).multiple_of, chosen.frames),
+            validator=load_validator(files, chosen, accelerator.device),
             limits=Limits(steps=stop_at, seconds=seconds),
             resume=resume,
             start=starting,

@@ -35,6 +35,8 @@ class Progress:
     """Seconds of training done, over all its sessions."""
     best: float = float("-inf")
     """Best validation score so far in dB."""
+    seconds: float | None = None
+    """How long the whole run is to take."""
     plateau: Plateau = field(default_factory=Plateau)
     """What the `plateau` schedule has seen."""
 

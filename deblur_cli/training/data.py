@@ -100,12 +100,16 @@ class PhotoSource:
         return synthesise_sequence(scenes, frames, crop, blur, generator, frame=PHOTO_FRAME, offset=offset)
 
     def _scene(self, side: int, dice: Dice) -> Tensor:
-        """The more textured of two random squares of a random picture, in [0, 1]."""
+        """The more textured of two random squares of a random picture, in [0, 1]. A picture that is too small is
+        mirrored at its borders: enlarged it would not be sharp."""
         picture = dice.host.choice(self.pictures)
         cut = min(*picture.shape[1:], round(side / dice.host.uniform(0.5, 1.0)))
         one, other = (picture[_random_window(picture.shape[1:], cut, dice)].to(dice.device) for _ in range(2))
         chosen = torch.where(_texture(one) >= _texture(other), one, other)
-        return _resized(chosen.float().unsqueeze(0) / 255, side)[0]
+        scene = _resized(chosen.float().unsqueeze(0) / 255, min(cut, side))
+        missing = max(0, side - cut)
+        before, after = missing // 2, missing - missing // 2
+        return functional.pad(scene, (before, after, before, after), mode="reflect")[0]
 
 
 @dataclass(frozen=True)

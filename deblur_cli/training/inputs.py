@@ -12,9 +12,10 @@ from deblur_cli.evaluation.datasets import Dataset, find_pairs, pair_folders
 from deblur_cli.media import clips
 from deblur_cli.media.gather import gather_photos
 from deblur_cli.restoration.device import available_memory
-from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import ClipSource, PairSource, PhotoSource, PoolSettings, Source, load_clips, load_photos
+from deblur_cli.training.recipe import Recipe
 from deblur_cli.training.validation import ValidationSet, Validator, paired_set, synthetic_set
+from models import model_info
 
 HELD_OUT = 20
 """Every 20th photo, by sorted name, is validated on and never trained on."""
@@ -71,6 +72,9 @@ def load_sources(files: TrainingFiles, pool: PoolSettings, device: torch.device,
     sources: list[Source] = []
     fast, stills = load_clips(files.clips, frames, pool.averaged_from)
     training = [file for number, file in enumerate(files.photos) if number % HELD_OUT]
+    fast, stills = ([one for one in several if min(one.shape[-2:]) >= pool.size] for several in (fast, stills))
+    if files.clips and not (fast or stills):
+        raise DatasetError(f"no clip of at least {pool.size} pixels to train on")
     pictures = [*(load_photos(training, pool.size) if training else []), *stills]
     if sum(one.numel() for one in (*fast, *pictures)) < available_memory(device) // 4:
         fast, pictures = ([one.to(device) for one in several] for several in (fast, pictures))
@@ -85,15 +89,14 @@ def load_sources(files: TrainingFiles, pool: PoolSettings, device: torch.device,
     return sources
 
 
-def load_validator(files: TrainingFiles, device: torch.device, multiple_of: int, frames: int = 1) -> Validator | None:
-    """The sets that a run is validated on, or None where there are none; `multiple_of` is the network's, and sequences
-    are of `frames`."""
+def load_validator(files: TrainingFiles, recipe: Recipe, device: torch.device) -> Validator | None:
+    """The sets that a run is validated on, or None where there are none; held-out photos get its last stage's blur."""
     sets: list[ValidationSet] = []
     if files.photos:
         held_out = PhotoSource(load_photos(files.photos[::HELD_OUT], 256))
-        sets.append(synthetic_set(held_out, BlurSettings(), frames=frames))
+        sets.append(synthetic_set(held_out, recipe.stages[-1].blur, frames=recipe.frames))
     if files.validation:
-        sets.append(paired_set("pairs", files.validation, multiple_of, frames))
+        sets.append(paired_set("pairs", files.validation, model_info(recipe.model).multiple_of, recipe.frames))
     return Validator(sets, device) if sets else None
 
 

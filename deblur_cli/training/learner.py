@@ -50,10 +50,9 @@ class Learner:
         if start is not None:
             network.load_state_dict(start.state_dict())
         self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for stage in recipe.stages:
-            if not any(part in name for part in stage.taught for name, _ in network.named_parameters()):
-                parts = " or ".join(f"'{part}'" for part in stage.taught)
-                raise UsageError(f"recipe '{recipe.name}': '{recipe.model}' has no parameter that is named as {parts}")
+        for part in (part for stage in recipe.stages for part in stage.taught):
+            if not any(Stage(taught=(part,)).teaches(name) for name, _ in network.named_parameters()):
+                raise UsageError(f"recipe '{recipe.name}': '{recipe.model}' has no part '{part}' that could be taught")
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.scored = Unrolled(self.average, recurrent=recurrent)
         self._unrolled = accelerator.prepare(Unrolled(self.network, recurrent=recurrent))
@@ -122,7 +121,7 @@ class Learner:
         """The parameters that the stage does not teach, from now on without a gradient where that spares work."""
         resting = []
         for name, parameter in self.network.named_parameters():
-            taught = any(part in name for part in stage.taught)
+            taught = stage.teaches(name)
             # Several processes have agreed on whose gradients they exchange, and would wait for each.
             parameter.requires_grad_(taught or self.processes > 1)
             resting += [] if taught else [parameter]

@@ -39,8 +39,8 @@ class Stage:
     """Weight of the adversarial loss; at 0 the critic rests."""
     transfer_weight: float = 0.0
     """Weight of the loss of a network's estimate of the blur's transfer function, for a network that has one."""
-    taught: tuple[str, ...] = ("",)
-    """Only parameters with one of these in their names learn; the empty one is in all names."""
+    taught: tuple[str, ...] = ()
+    """Parts of the network that learn, modules or parameters by their names; none named is all of it."""
     photos: float = 1.0
     """Weight of sharp photos blurred on the fly."""
     clips: float = 1.0
@@ -49,6 +49,10 @@ class Stage:
     """Weight of pairs from disk (GOPRO)."""
     blur: BlurSettings = field(default_factory=BlurSettings)
     """What blur photos get."""
+
+    def teaches(self, parameter: str) -> bool:
+        """Whether the parameter of that name learns."""
+        return not self.taught or any(f"{parameter}.".startswith(f"{part}.") for part in self.taught)
 
     @property
     def weights(self) -> dict[str, float]:

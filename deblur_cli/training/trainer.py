@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,8 @@ class Limits:
     steps: int | None = None
     """Stop after this many steps in all; the schedule is not changed by it."""
     seconds: float | None = None
-    """The whole run, all its sessions together, is to take this long: the schedule ends there if not before."""
+    """The whole run, all its sessions together, is to take this long: the schedule ends there if not before. A run that
+    is resumed without a limit has the one that it was begun with."""
     clock: Callable[[], float] = time.monotonic
     """What counts the seconds; `time.process_time` makes runs on a busy machine comparable."""
 
@@ -81,8 +83,10 @@ def train(
             raise TrainingError(
                 f"the checkpoint in {output} belongs to another recipe ('{saved.name}'); use a new folder"
             )
+        limits = replace(limits, seconds=limits.seconds or done.seconds)
         restore_checkpoint(tensors, learner.modules, learner.optimizers)
         learner.stage = recipe.stages[done.stage]
+    done = replace(done, seconds=limits.seconds)
     output.mkdir(parents=True, exist_ok=True)
     started = limits.clock() - done.elapsed
 
@@ -146,4 +150,6 @@ def default_accelerator(device: str = "auto") -> Any:
     chosen = resolve_device(device)
     if chosen.type == "cpu":
         tune_allocator()
+    elif chosen.type == "cuda" and chosen.index is not None and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        torch.cuda.set_device(chosen)  # accelerate takes the current one; several processes have one each
     return Accelerator(cpu=chosen.type == "cpu", mixed_precision="bf16" if fast_bfloat16(chosen) else "no")

@@ -153,6 +153,13 @@ def test_ctrl_c_saves_and_resume_goes_on(material: Path, pairs: Path, run) -> No
     assert f"{done + 3} steps" in resumed.stdout
 
 
+def test_a_resumed_run_has_the_steps_that_it_was_begun_with(material: Path, pairs: Path, run) -> None:
+    arguments = ["train", "--recipe", str(material / "tiny.toml"), "--data", str(pairs), "-o", str(material / "run")]
+    assert run([*arguments, "--steps", "6", "--stop-at", "2"]).code == 0
+    assert "6 steps" in run([*arguments, "--resume"]).stdout
+    assert "9 steps" in run([*arguments, "--resume", "--steps", "9"]).stdout
+
+
 def _facts(checkpoint: Path) -> str:
     from safetensors import safe_open
 

@@ -69,6 +69,14 @@ def test_a_pool_built_late_gives_the_batches_of_one_that_was_there_from_the_star
     assert not torch.equal(batches[0][0], batches[1][0])
 
 
+def test_a_picture_smaller_than_the_margins_ask_for_is_mirrored_and_not_enlarged() -> None:
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    chequered = (255 * ((rows + columns) % 2)).to(torch.uint8).expand(3, -1, -1)
+    blur = BlurSettings(length=(20, 20), foreground=0, linear=0, saturation=0, defocus=0, noise=0, jpeg=0)
+    _, sharp = PhotoSource([chequered]).draw(2, 48, blur, Dice.seeded(CPU, "small"))  # and margins of 12
+    assert (sharp[..., 1:] - sharp[..., :-1]).abs().min() > 0.99
+
+
 def test_each_pair_is_reused_as_often_as_said() -> None:
     source = Numbered()
     filled = pool(source)

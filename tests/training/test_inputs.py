@@ -9,9 +9,12 @@ from deblur_cli.errors import DatasetError, UsageError
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import Dice, PairSource, PoolSettings
 from deblur_cli.training.inputs import HELD_OUT, TrainingFiles, find_files, load_sources, load_validator
+from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.unrolled import Unrolled
 
 CPU = torch.device("cpu")
+SLIGHT = BlurSettings(length=(0.1, 0.1), foreground=0, linear=0, saturation=0, defocus=0, noise=0, jpeg=0)
+RECIPE = Recipe(model="test-tiny", stages=(Stage(until=0.5), Stage(blur=SLIGHT)))
 
 
 @pytest.fixture
@@ -30,12 +33,12 @@ def test_held_out_photos_are_never_trained_on(photos: Path) -> None:
     (source,) = load_sources(files, PoolSettings(size=64), CPU)
     assert source.kind == "photos"
     assert len(source) == HELD_OUT  # all but the first and the twentieth after it
-    validator = load_validator(files, CPU, 16)
+    validator = load_validator(files, RECIPE, CPU)
     assert validator is not None
     nothing = Unrolled(torch.nn.Identity(), recurrent=False)
     scores = validator.score(nothing)
     assert scores["mean"] == pytest.approx(0, abs=1e-9)
-    assert scores["synthetic"] == scores["synthetic blurred"]
+    assert scores["synthetic"] == scores["synthetic blurred"] > 30  # as the last stage blurs
     picture = validator.picture(nothing)
     assert picture.shape == (3, 2 * 256, 3 * 256)
     assert torch.equal(picture[:, :, :256], picture[:, :, 256:512])  # restored by nothing is blurred
@@ -57,7 +60,9 @@ def test_pairs_and_clips_become_sources_of_their_kind(tmp_path: Path) -> None:
         "clips": 1,
         "pairs": 1,
     }
-    assert load_validator(files, CPU, 16) is None
+    assert load_validator(files, RECIPE, CPU) is None
+    with pytest.raises(DatasetError, match="no clip of at least 64 pixels"):
+        load_sources(files, PoolSettings(size=64), CPU)
 
 
 def write_pictures(folder: Path, names: list[str]) -> None:

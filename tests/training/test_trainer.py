@@ -1,4 +1,5 @@
 import csv
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -118,6 +119,16 @@ def test_a_resumed_run_repeats_the_losses_of_an_unbroken_one(
     ours, theirs = (read_checkpoint(tmp_path / name / CHECKPOINT)[2] for name in ("whole", "broken"))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_resumed_run_has_the_time_that_it_was_begun_with(
+    tmp_path: Path, sources: list[Source], accelerator: object
+) -> None:
+    now = itertools.count(0.0, 0.5)
+    limits = Limits(steps=3, seconds=6.0, clock=lambda: next(now))
+    run(RECIPE, sources, tmp_path, accelerator, limits=limits)
+    rest = run(RECIPE, sources, tmp_path, accelerator, limits=Limits(clock=lambda: next(now)), resume=True)
+    assert rest[-1].elapsed >= 6.0 and rest[-1].step < RECIPE.steps
 
 
 def same_tensors(one: Path, other: Path) -> bool:
