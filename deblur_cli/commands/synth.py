@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """Pairs in the picture that --sheet writes."""
+_STILLS = "photos"
+"""The sequence that is none: pairs made of photos."""
 
 
 def synth(
@@ -74,12 +77,29 @@ def synth(
         if sheet and len(shown) < SHOWN:
             shown.append(pair)
 
+    names, sequences = set[str](), {_STILLS}
     for photo in photos:
+        name = _unused(photo.stem, names)
         for number in range(count):
-            keep(synthesise_photo(photo, blur, seed, number), "photos", f"{photo.stem}_{number:03d}")
+            # Names that ended in numbers would say that one is the next frame of the other.
+            keep(synthesise_photo(photo, blur, seed, number), _STILLS, f"{name}_{number:03d}_still")
     for clip in clips:
+        sequence = _unused(clip.stem, sequences)
         for number, pair in enumerate(synthesise_clip(clip, frames, say)):
-            keep(pair, clip.stem, f"{number:06d}")
+            keep(pair, sequence, f"{number:06d}")
+    if not made:
+        raise UsageError(f"no clip has the {frames} frames that make a picture")
     if sheet:
         write_png(sheet, contact_sheet(list(zip(*shown, strict=True))))
     typer.echo(f"{output}: {made} pairs")
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """`name`, or `name~2` and so on where files from other folders are called so, or differ in capitals only."""
+    found = next(
+        each
+        for each in itertools.chain([name], (f"{name}~{number}" for number in itertools.count(2)))
+        if each.lower() not in taken
+    )
+    taken.add(found.lower())
+    return found

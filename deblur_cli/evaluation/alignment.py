@@ -47,7 +47,8 @@ def score_trajectory(images: Sequence[Tensor], frames: Iterable[Tensor]) -> list
     Raises:
         DatasetError: there are no frames, or they are of another size.
     """
-    floats = [image.float() for image in images]
+    # One device for all: the blurred picture comes from the disk, the restored one from the network.
+    floats = [image.to(images[0].device, torch.float32) for image in images]
     spectra = [torch.fft.rfft2(image.mean(dim=1)) for image in floats]
     best: list[list[Scores]] = [[] for _ in images]
     for frame in frames:

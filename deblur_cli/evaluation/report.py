@@ -104,7 +104,8 @@ class Report:
 
     def published(self, model: ModelReport) -> list[Score]:
         """Those of a network's published figures that were taken on this dataset."""
-        if self.dataset.split not in ("test", "val", ""):
+        # A folder that is merely called like a published set is not that set.
+        if self.dataset.split not in ("test", "val", "") or self.dataset.expected is None:
             return []
         name = self.dataset.name.casefold()
         return [score for score in model.published if score.dataset.casefold().startswith(name)]

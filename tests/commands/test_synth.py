@@ -24,8 +24,9 @@ def test_photos_become_pairs_that_eval_finds(tmp_path: Path, photos: Path, run) 
     assert result.code == 0, result.stderr
     assert "4 pairs" in result.stdout
     assert cv2.imread(str(sheet)).shape == (2 * 256, 4 * 256, 3)
-    pairs = find_pairs(tmp_path / "out", split="train").pairs
-    assert len(pairs) == 4
+    dataset = find_pairs(tmp_path / "out", split="train")
+    pairs = dataset.pairs
+    assert len(pairs) == 4 and not dataset.video  # two blurs of one photo are no frames of a film
     for pair in pairs:
         blurred, sharp = cv2.imread(str(pair.blurred)), cv2.imread(str(pair.sharp))
         source = cv2.imread(str(photos / f"{pair.name[:2]}.png"))
@@ -38,7 +39,7 @@ def test_the_seed_decides(tmp_path: Path, photos: Path, run) -> None:
     names = [("a", "1"), ("b", "1"), ("c", "2")]
     for name, seed in names:
         assert run(["synth", str(photos), "-o", str(tmp_path / name), "--seed", seed]).code == 0
-    a, b, c = ((tmp_path / name / "train" / "photos" / "blur" / "p0_000.png").read_bytes() for name, _ in names)
+    a, b, c = ((tmp_path / name / "train" / "photos" / "blur" / "p0_000_still.png").read_bytes() for name, _ in names)
     assert a == b != c
 
 
@@ -56,6 +57,24 @@ def test_a_fast_clip_is_averaged_and_a_slow_one_refused(tmp_path: Path, run) -> 
     assert abs(first.mean() - 3 * 8) <= 3  # what Motion JPEG leaves of the colour
     refused = run(["synth", str(tmp_path / "slow.avi"), "-o", str(tmp_path / "out")])
     assert refused.code == 2 and "too few to average" in refused.stderr
+
+
+def test_files_of_one_name_do_not_become_one_another(tmp_path: Path, photos: Path, run) -> None:
+    (photos / "more").mkdir()
+    cv2.imwrite(str(photos / "more" / "P0.jpg"), np.full((96, 128, 3), 200, np.uint8))
+    assert "3 pairs" in run(["synth", str(photos), "-o", str(tmp_path / "out")]).stdout
+    found = {pair.name for pair in find_pairs(tmp_path / "out", split="train").pairs}
+    assert found == {"P0_000_still", "p1_000_still", "p0~2_000_still"}
+
+
+def test_a_clip_shorter_than_the_shutter_is_said(tmp_path: Path, run) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "short.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 240, (64, 48))
+    for _ in range(5):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    sheet = tmp_path / "sheet.png"
+    result = run(["synth", str(tmp_path / "short.avi"), "-o", str(tmp_path / "out"), "--sheet", str(sheet)])
+    assert result.code == 2 and "no clip has the 11 frames" in result.stderr and not sheet.exists()
 
 
 @pytest.mark.parametrize(

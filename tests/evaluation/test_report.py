@@ -68,6 +68,13 @@ def report(
     return Report(dataset, True, (model,))
 
 
+def test_a_folder_that_is_called_like_a_published_set_has_no_published_figures() -> None:
+    found = report({"a": 2}, name="gopro")
+    found = replace(found, dataset=replace(found.dataset, expected=None))
+    assert not found.published_known
+    assert not any("published" in note for note in build_notes(found))
+
+
 def text(table: Table | None) -> str:
     assert table is not None
     console = Console(width=300, file=io.StringIO(), record=True)
