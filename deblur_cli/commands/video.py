@@ -25,6 +25,7 @@ from deblur_cli.commands.batch import (
 )
 from deblur_cli.commands.console import say, shown
 from deblur_cli.commands.options import (
+    DEFAULT_MODEL,
     Device,
     DryRun,
     MemoryLimit,
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from deblur_cli.restoration.video_batch import VideoOutcome
     from deblur_cli.restoration.video_outputs import VideoSettings
 
-GPU_MODEL = "srn"
-"""The network that is used where none is asked for, on a machine with a GPU and weights for it."""
 _LINE_SECONDS = 10.0
 _FFMPEG_ARGS = (
     "Further arguments for ffmpeg: for the encoder, like '-tune film'; for the file, like '-movflags +faststart' or "
@@ -60,7 +59,7 @@ def video(
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="OUT", help="A folder; a file for a single video.")
     ] = None,
-    model: Annotated[str | None, model_option("The network. [default: srn where a GPU can run it, else lite]")] = None,
+    model: Annotated[str, model_option("The network.")] = DEFAULT_MODEL,
     strength: Strength = 1.0,
     codec: Annotated[
         str, typer.Option(help="auto (the source's), h264, hevc, av1, vp9, prores, ffv1, or an encoder of ffmpeg's.")
@@ -105,8 +104,7 @@ def video(
     NAME_deblurred, or below OUT under their own names. Inputs are never changed, and outputs that exist are skipped.
     What was interrupted, by Ctrl-C or a power cut, goes on when the same command is given again.
     """
-    chosen = model or _default_model(device)
-    engine = engine_options(chosen, device, precision, tile, overlap, memory_limit) | {"strength": strength}
+    engine = engine_options(model, device, precision, tile, overlap, memory_limit) | {"strength": strength}
     settings = _settings(
         codec=codec,
         crf=crf,
@@ -122,15 +120,13 @@ def video(
     if frames is not None and frames.name in {"", ".."}:
         frames = frames.resolve()
     plan = _plan(inputs, output, suffix=suffix, codec=codec, frames=frames, overwrite=overwrite, compare=compare)
-    check_model(chosen)
+    check_model(model)
     if dry_run:
         if report:
             raise UsageError("--dry-run writes nothing, and so no --report either")
         raise typer.Exit(print_plan(plan))
     if report:
         check_report(report, plan, "video")
-    if model is None and plan.having("restore"):
-        say(f"note: the network is {chosen}; -m takes another")
     raise typer.Exit(_restore(plan, engine, settings, report, overwrite=overwrite))
 
 
@@ -143,14 +139,6 @@ def _plan(inputs: list[str], output: str | None, **options: Any) -> Plan:
         passed_over = f" ({kinds(plan)})" if plan.ignored else ""
         raise UsageError(f"there are no videos in {', '.join(inputs)}{passed_over}")
     return plan
-
-
-def _default_model(device: str) -> str:
-    from deblur_cli.restoration.device import resolve_device
-    from models.registry import DEFAULT_MODEL
-    from models.weights import shipped_weights
-
-    return GPU_MODEL if resolve_device(device).type != "cpu" and shipped_weights(GPU_MODEL) else DEFAULT_MODEL
 
 
 def _settings(

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from deblur_cli.commands import video as video_command
 from deblur_cli.commands.video import parse_rate, parse_time
 from deblur_cli.errors import UsageError
 from deblur_cli.media.probe import probe
@@ -85,36 +84,6 @@ def test_a_comparison_of_a_part_in_another_codec_without_a_word_about_the_networ
     made = folder / "a_compared.mkv"
     assert probe(made).codec == "ffv1"
     assert timestamps(made) == [Fraction(n, 25) for n in range(5)], "from 0.2 s on, and before 0.4 s"
-
-
-def test_the_network_is_chosen_and_said_where_none_is_asked_for(
-    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    def load(engine: dict[str, str], notify: object) -> None:
-        asked.append(engine["model"])
-        raise UsageError("enough")
-
-    monkeypatch.setattr(video_command, "load_restorer", load)
-    result = run(["video", str(folder / "a.mp4"), "--device", "cpu"])
-    assert result.code == 2 and asked == ["lite"]
-    assert result.stderr.splitlines() == ["note: the network is lite; -m takes another", "deblur: enough"]
-
-
-def test_a_gpu_gets_the_recurrent_network_where_there_are_weights_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    from deblur_cli.restoration import device
-    from models import weights
-
-    shipped: list[str] = []
-    monkeypatch.setattr(device, "resolve_device", lambda name: torch.device(name))
-    monkeypatch.setattr(weights, "shipped_weights", lambda name: shipped)
-    assert video_command._default_model("cuda") == "lite"
-    shipped.append("srn")
-    assert video_command._default_model("cuda") == "srn"
-    assert video_command._default_model("cpu") == "lite"
 
 
 def test_pictures_go_out_and_come_in(folder: Path, run: Run) -> None:
