@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -12,7 +13,9 @@ from typing import Self
 import numpy as np
 
 from deblur_cli.errors import PhotoError, UsageError, VideoError
+from deblur_cli.media.files import replacing
 from deblur_cli.media.formats import SUFFIXES
+from deblur_cli.media.materials import VIDEOS
 from deblur_cli.media.pixel_formats import planar
 from deblur_cli.media.video import Colour, Frame, PixelFormat, VideoFormat, as_meant
 
@@ -27,9 +30,13 @@ _NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)", re.DOTAL
 def numbered_pictures(folder: Path) -> list[Path]:
     """The pictures of `folder` in the order of their numbers; empty where it is no folder of numbered pictures.
 
-    They are called alike but for their last number, there are at least two of them, and no other pictures.
+    They are called alike but for their last number, there are at least two of them, and no other pictures. A folder
+    with videos in it is none, such as a camera's, or the videos would be passed over.
     """
-    pictures = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if any(path.suffix.lower() in VIDEOS.formats and path.is_file() for path in shown):
+        return []
+    pictures = [path for path in shown if path.suffix.lower() in SUFFIXES]
     found = [(match, path) for path in pictures if (match := _NUMBERED.fullmatch(path.name.removesuffix(path.suffix)))]
     names = {(match["before"], match["after"], path.suffix) for match, path in found}
     if len(pictures) < 2 or len(found) < len(pictures) or len(names) > 1:
@@ -174,15 +181,34 @@ class FrameFolderWriter:
         from deblur_cli.media.pixels import encode_with_opencv
 
         encoded = encode_with_opencv(".png", np.ascontiguousarray(pixels))
-        (self.folder / f"{self._first + self.frames + 1:06d}.png").write_bytes(encoded)
+        self._path(self.frames).write_bytes(encoded)
         self.frames += 1
         self.size += len(encoded)
 
+    def synchronise(self) -> None:
+        """Let all that was written be on the disk, whenever the power goes.
+
+        Raises:
+            OSError: a picture is gone, or there was no room for it after all.
+        """
+        for number in range(self.frames):
+            with self._path(number).open("r+b") as written:
+                os.fsync(written.fileno())
+
+    def _path(self, number: int) -> Path:
+        """Of a picture, counted from 0 at the first that is written here."""
+        return self.folder / f"{self._first + number + 1:06d}.png"
+
 
 def write_timestamps(folder: Path, seconds: list[Fraction]) -> None:
-    """Write when each picture of `folder` is shown."""
+    """Write when each picture of `folder` is shown, in one step.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
     lines = [_HEADER, *(f"{float(each * 1000):.6f}" for each in seconds)]
-    (folder / TIMESTAMPS).write_text("\n".join(lines) + "\n", encoding="ascii")
+    with replacing(folder / TIMESTAMPS) as stream:
+        stream.write(("\n".join(lines) + "\n").encode("ascii"))
 
 
 def _timestamps(folder: Path) -> list[int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -74,3 +75,9 @@ class Courier:
             for tensor in parcel.tensors:
                 tensor.record_stream(stream)  # its memory is not given to others while this stream reads it
         return parcel.tensors
+
+
+@functools.cache
+def courier_to(device: torch.device) -> Courier:
+    """The courier to `device`, always the same: what the allocator keeps for a stream is of no use to another."""
+    return Courier(device)

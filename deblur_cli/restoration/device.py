@@ -13,8 +13,11 @@ import functools
 import os
 import platform
 import sys
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -22,6 +25,10 @@ from deblur_cli.errors import UsageError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Names of precisions as users write them."""
+
+_WAITS = (0.1, 0.3, 1.0, 3.0)
+"""Seconds before each further try where memory ran out: a network gives its own back after each frame."""
+_Result = TypeVar("_Result")
 
 # glibc's malloc.h; the values are its binary interface.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
@@ -179,9 +186,37 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, on a GPU or in RAM."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # The processor's allocator, Apple's GPU, cuBLAS and cuDNN have no class of their own for it.
-    signs = ("DefaultCPUAllocator", "MPS backend out of memory", "CUDA out of memory", "STATUS_ALLOC_FAILED")
+    # The processor's allocator, Apple's GPU, pinned memory, cuBLAS and cuDNN have no class of their own for it.
+    signs = (
+        "DefaultCPUAllocator",
+        "MPS backend out of memory",
+        "CUDA out of memory",
+        "CUDA error: out of memory",
+        "STATUS_ALLOC_FAILED",
+    )
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def patiently(device: torch.device, work: Callable[[], _Result]) -> _Result:
+    """What `work` gives, which is called again where memory runs out: what others hold on `device` may be free soon.
+
+    Args:
+        device: whose unused memory is given back in between.
+        work: does nothing that must not be done twice.
+
+    Raises:
+        Exception: as `work`; out of memory after the last of a few tries.
+    """
+    for wait in _WAITS:
+        try:
+            return work()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Only here, with the exception gone, are the tensors of the frames it held free.
+        empty_cache(device)
+        time.sleep(wait)
+    return work()
 
 
 @functools.cache

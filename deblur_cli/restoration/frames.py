@@ -16,8 +16,8 @@ from torch import Tensor
 
 from deblur_cli.media.video import Frame, VideoFormat
 from deblur_cli.restoration import yuv
-from deblur_cli.restoration.courier import Courier, Parcel
-from deblur_cli.restoration.device import worker
+from deblur_cli.restoration.courier import Parcel, courier_to
+from deblur_cli.restoration.device import patiently, worker
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.scene_cuts import SceneCuts
 from deblur_cli.restoration.states import SequenceState
@@ -113,7 +113,7 @@ class _Pipeline:
         self._sink = sink
         self._compare = compare
         self._state = state
-        self._courier = Courier(restorer.device)
+        self._courier = courier_to(restorer.device)
         self._works = restorer.strength > 0
         looks = scene_cuts and restorer.model.info.recurrent and self._works
         self._cuts = SceneCuts(video.pixels.depth, state.last_look) if looks else None
@@ -165,10 +165,13 @@ class _Pipeline:
         is_cut = self._cuts is not None and self._cuts.is_cut(frame.planes[0])
         last_look = None if self._cuts is None else self._cuts.last_look
         with torch.inference_mode(), self._courier.reading():
-            tensors = self._courier.send(frame.planes)
-            if self._works:
-                tensors.append(yuv.to_rgb(tensors, self._video))
+            tensors = patiently(self._restorer.device, lambda: self._sent(frame))
             return _Read(frame, self._courier.pack(tensors), is_cut, last_look)
+
+    def _sent(self, frame: Frame) -> list[Tensor]:
+        """What `_Read.parcel` holds of a frame."""
+        planes = self._courier.send(frame.planes)
+        return [*planes, yuv.to_rgb(planes, self._video)] if self._works else planes
 
     def _restored(self, batch: Sequence[_Read]) -> list[Parcel]:
         """The restored RGB of each frame; nothing of those that no network works on."""
@@ -178,7 +181,9 @@ class _Pipeline:
         self._cut_count += is_cut
         with torch.inference_mode():
             blurred = [self._courier.unpack(read.parcel)[-1] for read in batch]
-            together = torch.cat(blurred) if len(blurred) > 1 else blurred[0]
+            together = blurred[0]
+            if len(blurred) > 1:
+                together = patiently(self._restorer.device, lambda: torch.cat(blurred))
             restored, state = self._restorer.restore_frame(together, None if is_cut else self._state.frame)
             self._state = SequenceState(state, batch[-1].last_look)
             return [self._courier.pack([frame]) for frame in restored.split(1)]
@@ -188,8 +193,9 @@ class _Pipeline:
             return  # no frame after a gap
         try:
             with torch.inference_mode(), self._courier.writing():
-                planes = self._changed(self._courier.unpack(read.parcel), self._courier.unpack(restored))
-                self._sink(Frame(self._courier.fetch(planes), read.frame.pts))
+                before, after = self._courier.unpack(read.parcel), self._courier.unpack(restored)
+                planes = patiently(self._restorer.device, lambda: self._courier.fetch(self._changed(before, after)))
+                self._sink(Frame(planes, read.frame.pts))
         except BaseException:
             self._sink_failed = True
             raise

@@ -22,7 +22,7 @@ from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.media.files import replacing
 from deblur_cli.restoration.states import SequenceState, load_state, save_state
 
-_VERSION = 2
+_VERSION = 3
 _JOURNAL = "journal.json"
 _LOCK = "lock"
 _PIECES = 32
@@ -59,6 +59,8 @@ class Journal:
         segments: those that are finished, in their order.
         notes: what was remarked about the frames so far, one line each.
         undecodable: how many frames so far were damaged in the source.
+        damaged: why a part of the source so far is missing, if that is so.
+        precision: the one in force at the last of the segments; None before the first.
         lost: why nothing is left of what an earlier run did, if that is so.
 
     Raises:
@@ -72,6 +74,8 @@ class Journal:
         self.segments: list[Segment] = []
         self.notes: list[str] = []
         self.undecodable = 0
+        self.damaged: str | None = None
+        self.precision: str | None = None
         self.lost: str | None = None
         self._target = target
         self._identity = json.loads(json.dumps({"version": _VERSION, **identity}))
@@ -159,6 +163,7 @@ class Journal:
             self.lost = f"'{self.folder / missing[0]}' is missing: starting afresh"
             return
         self.segments, self.notes, self.undecodable = segments, list(found["notes"]), int(found["undecodable"])
+        self.damaged, self.precision = found["damaged"], found["precision"]
         self._state = found["state"]
 
     def _write(self, segments: list[Segment], state: str | None) -> None:
@@ -168,6 +173,8 @@ class Journal:
             "state": state,
             "notes": self.notes,
             "undecodable": self.undecodable,
+            "damaged": self.damaged,
+            "precision": self.precision,
         }
         with replacing(self.folder / _JOURNAL) as stream:
             stream.write(json.dumps(content, indent=1).encode("ascii"))

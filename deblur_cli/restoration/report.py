@@ -50,7 +50,9 @@ def explain(error: BaseException, source: object = "") -> str:
     """Why a file failed, in one line without its own name at its head."""
     if isinstance(error, DeblurError):
         return " ".join(str(error).split()).removeprefix(f"{source}: ")
-    if isinstance(error, MemoryError):
+    from deblur_cli.restoration.device import is_out_of_memory  # torch, which is loaded where something was restored
+
+    if is_out_of_memory(error):
         return "there is not enough memory for pictures of this size"
     if isinstance(error, OSError):
         return " ".join((error.strerror or str(error)).split())

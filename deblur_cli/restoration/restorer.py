@@ -59,7 +59,10 @@ class Restorer:
     Attributes:
         model: the network, on the device, with its facts.
         device: the `torch.device`.
-        precision: `fp32`, `bf16` or `fp16`.
+        precision: `fp32`, `bf16` or `fp16`: the one in force, which a caller may set between images.
+        first_precision: the one it began with, by what was asked for.
+        tile: as given; None for `auto`.
+        overlap: as given.
         strength: as given.
 
     Raises:
@@ -79,7 +82,7 @@ class Restorer:
         memory_limit: int | None = None,
         notify: Callable[[str], None] | None = None,
     ) -> None:
-        side = parse_tile(tile)
+        self.tile, self.overlap = parse_tile(tile), overlap
         if not 0.0 <= strength <= 1.0:
             raise UsageError(f"a strength of {strength} makes no sense; it goes from 0 (nothing) to 1 (all)")
         if memory_limit is not None and memory_limit <= 0:
@@ -88,9 +91,10 @@ class Restorer:
         if self.device.type == "cpu":
             devices.tune_allocator()
         self.model = _placed(model, self.device)
-        self.precision = devices.resolve_precision(precision, self.device, self.model.info.half_precision)
+        self.first_precision = devices.resolve_precision(precision, self.device, self.model.info.half_precision)
+        self.precision = self.first_precision
         self.strength = strength
-        self._planner = TilePlanner(self.model, self.device, side, overlap, memory_limit)
+        self._planner = TilePlanner(self.model, self.device, self.tile, overlap, memory_limit)
         self._notify = _log.warning if notify is None else notify
         self._told: set[str] = set()
         self._batch = 1 if self.device.type == "cpu" else _BATCH
@@ -142,16 +146,16 @@ class Restorer:
             OutOfMemoryError, DeblurError: as `restore`.
         """
         blurred = self._checked(blurred)
-        restored = torch.empty_like(blurred, memory_format=torch.contiguous_format)
         height, width = blurred.shape[2:]
 
-        def attempt(plan: TilePlan) -> None:
+        def attempt(plan: TilePlan) -> Tensor:
+            restored = torch.empty_like(blurred, memory_format=torch.contiguous_format)
             size = self._batch_size(plan, len(blurred)) if plan.tile_count == 1 else 1
             for some, target in zip(blurred.split(size), restored.split(size), strict=True):
                 self._follow(plan, _reader(some), _writer(target))
+            return self._applied(blurred, restored)
 
-        self._within_memory(height, width, attempt)
-        return self._applied(blurred, restored)
+        return self._within_memory(height, width, attempt)
 
     def restore_frame(self, blurred: Tensor, state: FrameState | None = None) -> tuple[Tensor, FrameState | None]:
         """The next frames of N sequences and the state to give with the frames after them.
@@ -173,18 +177,22 @@ class Restorer:
         if not self.model.info.recurrent:
             return self.restore_tensor(blurred), None
         blurred = self._checked(blurred)
-        restored = torch.empty_like(blurred, memory_format=torch.contiguous_format)
         height, width = blurred.shape[2:]
         if state is not None and not state.plan.covers(height, width):
             raise UsageError(f"the state of frames of another size cannot be given with one of {width}×{height}")
 
-        def attempt(plan: TilePlan) -> FrameState:
+        def attempt(plan: TilePlan) -> tuple[Tensor, FrameState]:
+            restored = torch.empty_like(blurred, memory_format=torch.contiguous_format)
             anew: Sequence[Any] = [None] * plan.tile_count
             tiles = state.tiles if state is not None and state.plan == plan else anew
-            return FrameState(plan, self._follow(plan, _reader(blurred), _writer(restored), tiles))
+            following = FrameState(plan, self._follow(plan, _reader(blurred), _writer(restored), tiles))
+            return self._applied(blurred, restored), following
 
-        following = self._within_memory(height, width, attempt, None if state is None else state.plan)
-        return self._applied(blurred, restored), following
+        return self._within_memory(height, width, attempt, None if state is None else state.plan)
+
+    def has_room_for(self, state: FrameState) -> bool:
+        """Whether tiles like those of a state keep to a processor's memory limit; what a GPU holds is found out."""
+        return self._planner.has_room_for(state.plan)
 
     def frames_at_a_time(self, height: int, width: int) -> int:
         """How many frames of this size are best given to `restore_frame` together; fewer after memory ran out."""
@@ -203,8 +211,7 @@ class Restorer:
         while True:
             plan = plan or self._planner.plan(height, width)
             try:
-                with torch.inference_mode():
-                    result = attempt(plan)
+                result = attempt(plan)
                 break
             except (MemoryError, RuntimeError) as error:
                 if not devices.is_out_of_memory(error):
@@ -220,6 +227,7 @@ class Restorer:
             self._tell(f"memory is short: going on in tiles of at most {self._planner.largest_tile} pixels")
         return result
 
+    @torch.inference_mode()
     def _follow(
         self, plan: TilePlan, read: _Read, write: _Write, states: Sequence[Any] | None = None
     ) -> tuple[Any, ...]:

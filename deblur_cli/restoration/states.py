@@ -36,7 +36,7 @@ class SequenceState:
     frame: FrameState | None = None
     """None at the start of a video, and for a network without a state."""
     last_look: Tensor | None = None
-    """What the scene cut detector keeps of the last frame (`SceneCuts.last_look`)."""
+    """What the scene cut detector keeps of the last frame (`SceneCuts.last_look`), never on a GPU."""
 
 
 def map_state(function: Callable[[Tensor], Any], state: Any) -> Any:
@@ -76,7 +76,7 @@ def save_state(state: SequenceState) -> bytes:
 
 
 def load_state(data: bytes, device: torch.device | str = "cpu") -> SequenceState:
-    """The state that `save_state` wrote, with its tensors on `device`.
+    """The state that `save_state` wrote, with the network's tensors on `device`; the last look is a processor's.
 
     Raises:
         DeblurError: these are not such bytes, or they are damaged.
@@ -85,7 +85,7 @@ def load_state(data: bytes, device: torch.device | str = "cpu") -> SequenceState
     from safetensors.torch import load
 
     try:
-        tensors = {name: tensor.to(device) for name, tensor in load(data).items()}
+        tensors = load(data)
         nest = json.loads(_metadata(data)[_KEY])
         frame = nest["frame"]
         return SequenceState(
@@ -96,7 +96,9 @@ def load_state(data: bytes, device: torch.device | str = "cpu") -> SequenceState
                     columns=tuple(Span(*span) for span in frame["columns"]),
                     multiple_of=frame["multiple_of"],
                 ),
-                tiles=tuple(_unpacked(tile, tensors) for tile in frame["tiles"]),
+                tiles=tuple(
+                    map_state(lambda tensor: tensor.to(device), _unpacked(tile, tensors)) for tile in frame["tiles"]
+                ),
             ),
             last_look=_unpacked(nest["last_look"], tensors),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from deblur_cli.media.files import is_disk_full
 from deblur_cli.media.video import Frame, VideoFormat
 from deblur_cli.restoration.frames import Summary, restore_frames
 from deblur_cli.restoration.journal import Journal, Segment, fingerprint
+from deblur_cli.restoration.states import SequenceState
 from deblur_cli.restoration.video_outputs import (
     Output,
     Reader,
@@ -179,7 +180,7 @@ class _Job:
             before=before,
             cuts=self.cuts,
             warnings=tuple(dict.fromkeys([*self.warnings, *self.journal.notes, *self.reader.warnings])),
-            damaged=self.reader.damaged,
+            damaged=self.journal.damaged or self.reader.damaged,
             undecodable=self.undecodable_before + self.reader.undecodable,
             repeated=sum(segment.repeated for segment in self.journal.segments),
             stopped=stopped,
@@ -211,7 +212,8 @@ class _Job:
     ) -> bool:
         """Restore segment by segment; whether it was stopped."""
         journal, video = self.journal, self.reader.video
-        state = journal.state(self.restorer.device)
+        self.restorer.precision = journal.precision or self.restorer.precision
+        state = self._state()
         progress(journal.frames, self.expected)
         while (first := next(frames, None)) is not None:
             number, done = len(journal.segments), journal.frames
@@ -237,12 +239,25 @@ class _Job:
                 return True
         return False
 
+    def _state(self) -> SequenceState:
+        """What the network remembers of the frames that are done, as far as there is memory for it now."""
+        state = self.journal.state(self.restorer.device)
+        if state.frame is None or self.restorer.has_room_for(state.frame):
+            return state
+        number = self.journal.frames + 1
+        self.journal.notes.append(
+            f"less memory than before: the network begins anew at frame {number}, in smaller tiles"
+        )
+        return replace(state, frame=None)
+
     def _enter(self, number: int, part: _Watched, summary: Summary) -> None:
         """Put a segment that is on the disk into the journal."""
         assert part.last is not None
         name = self.output.name(number)
         self.journal.notes = list(dict.fromkeys([*self.journal.notes, *self.reader.warnings]))
         self.journal.undecodable = self.undecodable_before + self.reader.undecodable
+        self.journal.damaged = self.journal.damaged or self.reader.damaged
+        self.journal.precision = self.restorer.precision
         digest, size = _digest(part.last), self.output.size(number)
         segment = Segment(name, summary.frames, part.last.pts, digest, size, part.repeated)
         self.journal.add(segment, summary.state)
@@ -281,7 +296,9 @@ def _options(target: Path, restorer: Restorer, settings: VideoSettings, length: 
         "model options": {key: str(value) for key, value in model.options.items()},
         "strength": restorer.strength,
         "device": restorer.device.type,
-        "precision": restorer.precision,
+        "precision": restorer.first_precision,
+        "tile": restorer.tile,
+        "overlap": restorer.overlap,
         "frames of a segment": length,
     }
 

@@ -18,6 +18,7 @@ import torch
 from deblur_cli.errors import VideoError
 from deblur_cli.media.encoders import Encoding, choose, container_of
 from deblur_cli.media.ffmpeg_arguments import split_arguments
+from deblur_cli.media.files import is_temporary, replacing
 from deblur_cli.media.frame_folders import FrameFolderReader, FrameFolderWriter, write_timestamps
 from deblur_cli.media.probe import VideoInfo, probe
 from deblur_cli.media.video import Frame, as_meant
@@ -172,7 +173,9 @@ class PictureOutput:
         sink = _PictureSink(self, FrameFolderWriter(self._folder / "pictures", first_frame))
         yield sink
         if not sink.aborted:
-            (self._folder / self.name(number)).write_text("\n".join(map(str, sink.times)), encoding="ascii")
+            sink.writer.synchronise()
+            with replacing(self._folder / self.name(number)) as stream:
+                stream.write("\n".join(map(str, sink.times)).encode("ascii"))
             self._sizes[number] = sink.writer.size
 
     def size(self, number: int) -> int:
@@ -187,23 +190,35 @@ class PictureOutput:
         """As `Output` says.
 
         Raises:
-            VideoError: a picture is missing.
+            VideoError: a segment does not hold what it held, or a picture is missing or empty.
             OSError: the folder cannot be written.
         """
-        times: list[Fraction] = []
-        for segment in segments:
-            times += map(Fraction, (self._folder / segment.name).read_text(encoding="ascii").split())
+        times = [time for segment in segments for time in self._times(segment)]
         pictures = self._folder / "pictures"
-        found = {path.name for path in pictures.iterdir()}
-        missing = [name for name in (f"{number + 1:06d}.png" for number in range(len(times))) if name not in found]
-        if missing:
-            raise VideoError(f"{pictures / missing[0]}: is missing; remove its folder")
+        sizes = {path.name: path.stat().st_size for path in pictures.iterdir()}
+        for name in (f"{number + 1:06d}.png" for number in range(len(times))):
+            if not sizes.get(name):
+                raise VideoError(f"{pictures}: {name} is missing or empty; remove '{self._folder}' to start afresh")
+        for name in sizes:
+            if is_temporary(pictures / name):  # of `write_timestamps`, which a kill has interrupted
+                (pictures / name).unlink()
         write_timestamps(pictures, times)
         if self._target.exists():
             self._target.replace(self._folder / "replaced")
         pictures.replace(self._target)
         turned = self._rotation % 90
         return [f"the rotation by {self._rotation:g} degrees: pictures are turned by right angles"] if turned else []
+
+    def _times(self, segment: Segment) -> list[Fraction]:
+        """When each picture of a segment is shown."""
+        path = self._folder / segment.name
+        times = path.read_text(encoding="ascii").split()
+        if len(times) != segment.frames:
+            raise VideoError(
+                f"{path}: times of {len(times)} frames, where {segment.frames} were written; "
+                f"remove '{self._folder}' to start afresh"
+            )
+        return [Fraction(time) for time in times]
 
     def picture(self, frame: Frame) -> np.ndarray:
         """H×W×3 RGB or H×W×4 RGB and alpha, uint8 or uint16, upright."""

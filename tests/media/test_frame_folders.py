@@ -61,6 +61,27 @@ def test_other_folders_are_not_frames_of_a_video(tmp_path: Path, names: list[str
     assert not is_frame_folder(tmp_path)
 
 
+def test_a_camera_folder_with_videos_in_it_is_no_frames_of_one(tmp_path: Path) -> None:
+    for name in ("IMG_0001.JPG", "IMG_0002.JPG", "._MVI_0002.MP4", "MVI_0003.MP4"):
+        (tmp_path / name).write_bytes(b"x")
+    assert numbered_pictures(tmp_path) == []
+    assert [found.path.name for found in gather_videos([str(tmp_path)]).files] == ["MVI_0003.MP4"]
+    (tmp_path / "MVI_0003.MP4").unlink()
+    assert is_frame_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("below", "text"), [("", "."), ("sub", ".."), ("sub", "../sub/.."), ("", "sub/..")])
+def test_a_folder_of_frames_has_a_name_however_it_is_given(
+    below: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shots = folder_of(tmp_path / "shots", 2)
+    (shots / "sub").mkdir()
+    monkeypatch.chdir(shots / below)
+    for output, target in ((None, tmp_path / "shots_deblurred.mp4"), ("out", Path("out/shots.mp4"))):
+        (item,) = plan_videos(gather_videos([text]), output=output).items
+        assert (item.source, item.target, item.action) == (shots.resolve(), target, "restore")
+
+
 def test_times_beside_the_pictures_are_kept_and_a_rate_overrules_them(tmp_path: Path) -> None:
     folder_of(tmp_path, 3)
     times = [Fraction(0), Fraction(1, 30), Fraction(7, 90)]

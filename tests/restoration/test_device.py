@@ -152,6 +152,7 @@ def test_available_ram_is_never_unknown(tmp_path: Path) -> None:
         ),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
         (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), False),
         (ValueError("DefaultCPUAllocator"), False),
@@ -165,6 +166,26 @@ def test_the_processors_own_allocator_is_recognised() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert devices.is_out_of_memory(caught.value)
+
+
+def test_memory_that_others_hold_is_waited_for_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept, emptied, tries = list[float](), list[torch.device](), list[int]()
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr(devices, "empty_cache", emptied.append)
+
+    def fails(times: int, error: Exception) -> str:
+        tries.append(times)
+        if len(tries) <= times:
+            raise error
+        return "done"
+
+    assert devices.patiently(CPU, lambda: fails(2, torch.OutOfMemoryError("CUDA out of memory."))) == "done"
+    assert len(tries) == 3 and emptied == [CPU, CPU] and 0 < slept[0] < slept[1]
+    for error, expected in ((MemoryError(), 1 + len(devices._WAITS)), (RuntimeError("shapes"), 1)):
+        tries.clear()
+        with pytest.raises(type(error)) as caught:
+            devices.patiently(CPU, lambda error=error: fails(99, error))  # type: ignore[misc]
+        assert caught.value is error and len(tries) == expected
 
 
 def test_tuning_the_allocator_happens_once_and_says_whether(monkeypatch: pytest.MonkeyPatch) -> None:

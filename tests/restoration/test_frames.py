@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import models
 from deblur_cli import Restorer
 from deblur_cli.media.video import Frame, PixelFormat, VideoFormat
+from deblur_cli.restoration import device as devices
 from deblur_cli.restoration import frames as pipeline
 from deblur_cli.restoration import yuv
 from deblur_cli.restoration.frames import AHEAD, DIVIDER, Summary, restore_frames
@@ -316,6 +317,28 @@ def test_memory_that_runs_out_in_mid_video_is_survived_and_said_once() -> None:
     assert "memory is short" in said[0]
     np.testing.assert_array_equal(written[2].planes[0], frames[2].planes[0])  # begins anew
     assert (written[3].planes[0] != frames[3].planes[0]).any()  # and goes on from there
+
+
+@pytest.mark.parametrize(("place", "step"), [(yuv, "to_rgb"), (torch, "cat"), (yuv, "add_change")])
+def test_memory_that_runs_out_beside_the_network_is_waited_for(
+    place: Any, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [random_frame(GREY, number) for number in range(5)]
+    restorer = restorer_of(loaded(Apply(lambda blurred: 1 - blurred)))
+    restorer._batch = 2  # what a GPU has
+    undisturbed, _ = run(frames, GREY, restorer)
+    real, failures = getattr(place, step), iter([MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+
+    def fails_twice(*arguments: Any) -> Any:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr(place, step, fails_twice)
+    monkeypatch.setattr(devices, "_WAITS", (0.0, 0.0))
+    written, _ = run(iter(frames), GREY, restorer)  # each is taken once, and given once
+    assert next(failures, None) is None
+    assert_same(written, undisturbed)
 
 
 def test_srn_carries_its_memory_from_frame_to_frame() -> None:

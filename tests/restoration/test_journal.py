@@ -28,6 +28,7 @@ def begun(target: Path, count: int = 2) -> list[Segment]:
     """A journal with some segments, whose run has ended."""
     journal = Journal(target, IDENTITY)
     for number in range(count):
+        journal.damaged, journal.precision = "a part is missing", "fp16"
         journal.add(segment(journal, number), SequenceState(last_look=torch.full((2, 3), float(number))))
     journal.leave()
     return journal.segments
@@ -37,6 +38,7 @@ def test_segments_and_the_state_after_the_last_are_there_again(tmp_path: Path) -
     made = begun(tmp_path / "a.mp4")
     journal = Journal(tmp_path / "a.mp4", IDENTITY)
     assert journal.segments == made and journal.frames == 10
+    assert (journal.damaged, journal.precision) == ("a part is missing", "fp16")
     look = journal.state(torch.device("cpu")).last_look
     assert look is not None and torch.equal(look, torch.ones(2, 3))
     assert len(list(journal.folder.glob("state-*"))) == 1, "the state before is of no use any more"
@@ -70,7 +72,7 @@ def test_the_beginning_of_another_restoration_is_refused_or_thrown_away(
     assert afresh.segments == [] and {path.name for path in afresh.folder.iterdir()} <= {"lock"}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"identity": null}', b'{"identity": {"version": 2}}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"identity": null}', b'{"identity": {"version": 3}}'])
 def test_a_damaged_journal_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     begun(tmp_path / "a.mp4")
     (working_folder(tmp_path / "a.mp4") / "journal.json").write_bytes(content)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from deblur_cli.errors import OutOfMemoryError, PhotoError
@@ -109,6 +110,7 @@ def test_one_broken_photo_among_good_ones_is_one_failure(folder: Path) -> None:
     [
         (OutOfMemoryError("does not fit; use a smaller --tile"), "does not fit; use a smaller --tile"),
         (MemoryError(), "there is not enough memory for pictures of this size"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "there is not enough memory for pictures of this size"),
         (OSError(errno.EIO, "Input/output error"), "Input/output error"),
         (
             ZeroDivisionError("of ours\nin two lines"),

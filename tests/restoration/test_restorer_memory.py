@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -190,6 +192,28 @@ def test_only_when_the_smallest_tile_fails_it_is_an_error() -> None:
         restorer.restore(random_pixels((200, 200, 3), np.uint8))
     with pytest.raises(OutOfMemoryError, match="tiles of 64 pixels do not fit"):
         restorer.restore_frame(torch.rand(1, 3, 200, 200))
+
+
+@pytest.mark.parametrize("network", ["test-tiny", "test-tiny-recurrent"])
+@pytest.mark.parametrize("step", ["empty_like", "lerp"])
+def test_memory_that_runs_out_around_the_network_makes_smaller_tiles(
+    network: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, frame = list[str](), torch.rand(1, 3, 200, 300)
+    restorer = Restorer(network, device="cpu", tile=0, strength=0.5, notify=said.append)
+    expected, _ = restorer.restore_frame(frame)
+    real, failures = getattr(torch, step), iter([torch.OutOfMemoryError("CUDA out of memory.")])
+
+    def fails_once(*arguments: Any, **options: Any) -> Tensor:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(torch, step, fails_once)
+    restored, _ = restorer.restore_frame(frame)
+    torch.testing.assert_close(restored, expected)
+    assert said == ["memory is short: going on in tiles of at most 150 pixels"]
+    restored.mul_(2)  # an ordinary tensor, not one of inference mode
 
 
 def test_other_faults_of_a_network_are_not_taken_for_memory() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from deblur_cli import Restorer
 from deblur_cli.errors import DeblurError, OutOfMemoryError, UsageError
+from deblur_cli.restoration.scene_cuts import SceneCuts
 from deblur_cli.restoration.states import FrameState, SequenceState, load_state, map_state, save_state
 from deblur_cli.restoration.tiling import plan_tiles
 from models.whole_image import WholeImageMean
@@ -107,6 +109,16 @@ def test_a_saved_state_goes_on_as_if_nothing_had_happened(tile: int) -> None:
     ):
         assert torch.equal(one, other)
     assert save_state(again) == saved
+
+
+def test_only_what_the_network_remembers_goes_to_its_device() -> None:
+    detector = SceneCuts()
+    detector.is_cut(np.zeros((64, 64), np.uint8))
+    state = SequenceState(FrameState(plan_tiles(8, 8, 0, 0), ([torch.rand(2), None],)), detector.last_look)
+    again = load_state(save_state(state), "meta")
+    assert again.frame is not None
+    assert again.frame.tiles[0][0].device.type == "meta"
+    assert not SceneCuts(last_look=again.last_look).is_cut(np.full((64, 64), 9, np.uint8)), "found on the processor"
 
 
 def test_every_nest_comes_back_as_it_was() -> None:

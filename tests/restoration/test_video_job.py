@@ -150,6 +150,9 @@ def test_a_changed_source_or_other_options_are_refused_and_overwrite_starts_afre
         restore_video(source, target, restorer(), VideoSettings(preset="ultrafast", crf=30))
     with pytest.raises(UsageError, match=r"other options \(.*model"):
         restore_video(source, target, restorer("test-tiny-recurrent"), QUICKLY)
+    for cut in ({"tile": 64}, {"overlap": 8}):
+        with pytest.raises(UsageError, match=rf"other options \({next(iter(cut))}\)"):
+            restore_video(source, target, Restorer("test-tiny", device="cpu", precision="fp32", **cut), QUICKLY)
     make(source, *PICTURE, *TONE, *H264, "-c:a", "aac")
     with pytest.raises(UsageError, match="another source"):
         restore_video(source, target, restorer(), QUICKLY)

@@ -1,0 +1,126 @@
+"""What a video goes on with after an interruption: the precision, the memory there is, what was found of the source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from deblur_cli.media.video_reader import VideoReader
+from deblur_cli.restoration import video_job
+from deblur_cli.restoration.frames import Summary
+from deblur_cli.restoration.restorer import Restorer
+from deblur_cli.restoration.states import SequenceState
+from deblur_cli.restoration.video_job import VideoResult, restore_video
+from deblur_cli.restoration.video_outputs import VideoSettings
+from tests.media.video_samples import H264, PICTURE, make
+from tests.restoration.networks import Apply, loaded
+
+pytestmark = pytest.mark.usefixtures("one_thread", "short_segments")
+
+SIZE = 5
+"""Frames of a segment in these tests."""
+LOSSLESS = VideoSettings(codec="ffv1")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifteen frames of 96×64 pixels."""
+    return make(tmp_path_factory.mktemp("clips") / "clip.mp4", *PICTURE, *H264)
+
+
+@pytest.fixture
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_job, "segment_length", lambda *_: SIZE)
+
+
+def stopped_at(frame: int, clip: Path, target: Path, restorer: Restorer) -> VideoResult:
+    """What becomes of a video that is to stop when so many frames are written."""
+    written = [0]
+
+    def progress(done: int, expected: int | None) -> None:
+        written[0] = done
+
+    result = restore_video(clip, target, restorer, LOSSLESS, progress=progress, should_stop=lambda: written[0] >= frame)
+    assert result.stopped
+    return result
+
+
+def samples(path: Path) -> bytes:
+    return b"".join(plane.tobytes() for frame in VideoReader(path) for plane in frame.planes)
+
+
+def test_a_video_begun_after_another_overflowed_goes_on_in_the_precision_it_was_begun_in(
+    clip: Path, tmp_path: Path
+) -> None:
+    overflows = True
+
+    def network(blurred: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled("cpu"):
+            return blurred * 0.5
+        return blurred / 0 if overflows else blurred
+
+    def restorer(precision: str) -> Restorer:
+        return Restorer(loaded(Apply(network)), device="cpu", precision=precision, notify=lambda text: None)
+
+    target, both = tmp_path / "a.mkv", restorer("bf16")
+    restore_video(clip, tmp_path / "first.mkv", both, LOSSLESS)
+    assert (both.first_precision, both.precision) == ("bf16", "fp32")
+    stopped_at(SIZE, clip, target, both)
+    overflows = False
+    again = restorer("bf16")
+    assert restore_video(clip, target, again, LOSSLESS).before == SIZE
+    assert again.precision == "fp32"
+    restore_video(clip, tmp_path / "unbroken.mkv", restorer("fp32"), LOSSLESS)
+    assert samples(target) == samples(tmp_path / "unbroken.mkv")
+
+
+def test_with_less_memory_than_before_a_network_begins_anew_in_smaller_tiles_and_it_is_said(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[SequenceState] = []
+    restore_frames = video_job.restore_frames
+
+    def noting(*arguments: Any, state: SequenceState, **options: Any) -> Summary:
+        given.append(state)
+        return restore_frames(*arguments, state=state, **options)
+
+    monkeypatch.setattr(video_job, "restore_frames", noting)
+
+    def restorer(memory_limit: int | None = None) -> Restorer:
+        return Restorer("test-tiny-recurrent", device="cpu", memory_limit=memory_limit, notify=lambda text: None)
+
+    target, whole = tmp_path / "a.mkv", restorer()._planner._needs(96 * 64)
+    stopped_at(SIZE, clip, target, restorer())
+    given.clear()
+    assert stopped_at(SIZE + 2, clip, target, restorer(whole)).warnings == ()
+    assert given[0].frame is not None, "what fits is used as it is"
+    given.clear()
+    short = whole * 4 // 5
+    told = ("less memory than before: the network begins anew at frame 6, in smaller tiles",)
+    assert stopped_at(2 * SIZE, clip, target, restorer(short)).warnings == told
+    assert given[0].frame is None and given[0].last_look is not None
+    given.clear()
+    result = restore_video(clip, target, restorer(short), LOSSLESS)
+    assert (result.before, result.frames, result.warnings) == (2 * SIZE, 15, told), "it is not forgotten"
+    assert given[0].frame is not None and given[0].frame.plan.tile_count == 2
+
+
+def test_damage_of_the_source_before_the_interruption_is_not_forgotten(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planes = VideoReader._planes
+
+    def damaged(self: VideoReader, pipe: Any) -> Any:
+        self.damaged = "a part is missing"
+        return planes(self, pipe)
+
+    target, restorer = tmp_path / "a.mkv", Restorer("test-tiny", device="cpu")
+    with monkeypatch.context() as patched:
+        patched.setattr(VideoReader, "_planes", damaged)
+        stopped_at(SIZE, clip, target, restorer)
+    result = restore_video(clip, target, restorer, LOSSLESS)
+    assert (result.before, result.damaged) == (SIZE, "a part is missing")
