@@ -156,7 +156,7 @@ def choose(
         if encoder.mastering is None:
             lost.append("HDR10 mastering data")
         else:
-            arguments = _with_parameters(arguments, encoder.mastering, _hdr10(source, encoder.name))
+            arguments = with_parameters(arguments, encoder.mastering, _hdr10(source, encoder.name))
     if video.colour.full_range and nearest_planar(pixels).kind != "rgb" and family in {"ffv1", "prores"}:
         if container.format == "matroska":
             # ffmpeg believes that these two are of limited range only, and would squeeze the samples.
@@ -218,7 +218,7 @@ def _quality(encoder: Encoder, family: str, crf: float | None, preset: str | Non
     return quality + ([] if preset is None else [f"-{encoder.preset_option}", preset])
 
 
-def _with_parameters(arguments: Sequence[str], option: str, parameters: str) -> list[str]:
+def with_parameters(arguments: Sequence[str], option: str, parameters: str) -> list[str]:
     """`arguments` with `parameters` added to those that `option` has already."""
     found = list(arguments)
     if f"-{option}" in found:

@@ -78,7 +78,8 @@ def run(arguments: Sequence[str], data: bytes = b"") -> subprocess.CompletedProc
     """
     command = [executable(), *arguments]
     try:
-        return subprocess.run(command, input=data, capture_output=True, check=False)
+        # An interruption from the keyboard must not end it half done, and what it returns be taken for a failure.
+        return subprocess.run(command, input=data, capture_output=True, check=False, start_new_session=True)
     except OSError as error:
         raise VideoError(f"{command[0]} cannot be run: {error.strerror}") from error
 

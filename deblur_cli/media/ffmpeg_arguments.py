@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from deblur_cli.errors import UsageError
 from deblur_cli.media import ffmpeg
-from deblur_cli.media.encoders import Container
+from deblur_cli.media.encoders import Container, with_parameters
 
 # ffmpeg's own options of an output that are about the file, or about streams that are copied into it.
 _OF_THE_FILE = frozenset(
@@ -47,6 +47,26 @@ def split_arguments(words: Sequence[str], container: Container) -> tuple[list[st
         else:
             encoding += option
     return encoding, file
+
+
+def merged(arguments: Sequence[str], words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """An encoder's `arguments` with the parameters that `words` have for it (`-x265-params`), and the other words.
+
+    Of such an option given twice ffmpeg takes the last alone, and HDR10 data in the first would be lost. Within one,
+    what comes later counts.
+
+    Raises:
+        UsageError: as `options` does.
+    """
+    encoding = list(arguments)
+    others: list[str] = []
+    for option in options(words):
+        name = option[0].removeprefix("-").partition(":")[0]
+        if name.endswith("-params") and f"-{name}" in encoding and len(option) == 2:
+            encoding = with_parameters(encoding, name, option[1])
+        else:
+            others += option
+    return encoding, others
 
 
 def options(words: Sequence[str]) -> list[list[str]]:

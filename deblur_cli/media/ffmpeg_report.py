@@ -65,7 +65,7 @@ class Report:
     """What ffmpeg prints when it has opened a file."""
 
     _STREAM = re.compile(
-        r"\s+Stream #0:(\d+)(?:\[0x[0-9a-f]+\])?(?:\((\w+)\))?: (Video|Audio|Subtitle|Data|Attachment|Unknown): (.*)"
+        r"\s+Stream #0:(\d+)(?:\[0x[0-9a-f]+\])?(?:\(([^)]*)\))?: (Video|Audio|Subtitle|Data|Attachment|Unknown): (.*)"
     )
     _CHAPTER = re.compile(r"\s+Chapter #0:\d+: start (-?[\d.]+), end (-?[\d.]+)")
     _ENTRY = re.compile(r"\s+(\S.*?)?\s*: (.*)")
@@ -175,7 +175,7 @@ def _stream(found: re.Match[str], metadata: dict[str, str]) -> Stream:
         index=int(found[1]),
         kind=found[3].lower(),
         codec=re.split(r"[ ,]", detail, maxsplit=1)[0],
-        language=None if found[2] in {None, "und"} else found[2],
+        language=None if found[2] in {None, "", "und"} else found[2],
         dispositions=said & _DISPOSITIONS,
         metadata=metadata,
         detail=detail,

@@ -102,9 +102,10 @@ def gather_photos(inputs: Sequence[str], *, output: Path | None = None) -> Gathe
     """Find the photos that `inputs` stand for: files, folders (searched whole, the tree is kept) and glob patterns.
 
     Files named in the inputs are taken whatever their suffix; in folders and behind patterns the suffix decides
-    (`formats.SUFFIXES`). Hidden files, temporary files and the folder `output`, if it lies inside an input, are passed
-    over and counted; linked folders inside an input are not followed, so that a loop of links cannot hang the search.
-    A file reached twice is taken once. Where several inputs are folders, each keeps its name below an output folder.
+    (`formats.SUFFIXES`). Hidden files, temporary files and the folder `output`, if it lies inside an input or below a
+    pattern with `**`, or is one of several inputs, are passed over and counted; linked folders inside an input are not
+    followed, so that a loop of links cannot hang the search. A file reached twice is taken once. Where several inputs
+    are folders, each keeps its name below an output folder.
 
     Raises:
         UsageError: an input does not exist, a pattern matches nothing, a folder cannot be opened.
@@ -125,10 +126,16 @@ def _gather(inputs: Sequence[str], output: Path | None, material: Material) -> G
     search = _Search(None if output is None else Path(os.path.realpath(output)), material)
     expanded = [match for text in inputs for match in _expand(text)]
     sequences = {path for path, _, _ in expanded if material.sequences and is_frame_folder(path)}
-    folders = [path for path, _, _ in expanded if path.is_dir() and path not in sequences]
+    outputs = {path for path, _, _ in expanded if path not in sequences and path.is_dir() and search.is_output(path)}
+    if all(path in outputs for path, _, _ in expanded):  # nothing else is asked for
+        outputs = set()
+    folders = [path for path, _, _ in expanded if path.is_dir() and path not in sequences | outputs]
     for path, relative, named in expanded:
         if path in sequences:
-            search.take_file(path, relative, named=True, is_whole=True)
+            whole = _with_a_name(path)
+            search.take_file(whole, PurePath(whole.name), named=True, is_whole=True)
+        elif path in outputs or search.lies_in_output(path, relative):
+            search.ignored[OUTPUT_FOLDER] += 1
         elif path.is_dir():
             search.take_folder(path, keep_name=len(folders) > 1)
         elif named or search.looks_right(path):
@@ -154,6 +161,11 @@ def _expand(text: str) -> list[tuple[Path, PurePath, bool]]:
     return [(match, PurePath(*match.parts[fixed:]), False) for match in matches if not match.is_dir()]
 
 
+def _with_a_name(folder: Path) -> Path:
+    """The folder as written, or, where that ends in no name (`.`, `..`), its resolved path."""
+    return folder if folder.name not in {"", ".."} else Path(os.path.realpath(folder))
+
+
 class _Search:
     def __init__(self, output: Path | None, material: Material) -> None:
         self.output = output
@@ -162,6 +174,14 @@ class _Search:
         self.ignored: Counter[str] = Counter()
         self.empty: list[Path] = []
         self._seen: set[Path] = set()
+
+    def is_output(self, folder: Path) -> bool:
+        """Whether `folder` is the output folder, however it is written."""
+        return self.output is not None and Path(os.path.realpath(folder)) == self.output
+
+    def lies_in_output(self, path: Path, relative: PurePath) -> bool:
+        """Whether one of the folders that `relative` names of `path` is the output folder."""
+        return any(map(self.is_output, itertools.islice(path.parents, len(relative.parts) - 1)))
 
     def take_folder(self, root: Path, *, keep_name: bool) -> None:
         real_root = Path(os.path.realpath(root))

@@ -154,9 +154,10 @@ def read(data: bytes) -> Photo:
     icc = info.get("icc_profile") or b""
     is_cmyk = image.mode == "CMYK"
     pixels, _ = unpack(colour.to_srgb(image, icc) if is_cmyk else image)
-    # What counts as resolution here is JFIF's; the one in the EXIF travels in the EXIF.
-    dpi = cast("tuple[float, float] | None", info.get("dpi"))
     block = exif.normalised(info.get("exif"))
+    # JFIF's, or else that of the EXIF; Pillow makes one up where neither states any.
+    has_unit = info.get("jfif_unit") in (1, 2)
+    dpi = cast("tuple[float, float] | None", info.get("dpi") if has_unit else exif.resolution(block))
     if info.get("exif") and not block:
         notes.append("its EXIF is damaged and is not kept")
     if "icc_profile" in info and not icc:

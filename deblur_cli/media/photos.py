@@ -146,8 +146,8 @@ def _upright(photo: Photo) -> Photo:
 
 
 def _fit(photo: Photo, format: str, notes: list[str]) -> Photo:  # noqa: A002
-    """The photo as `format` can hold it: depth, alpha, colours; each thing that is lost is a line in `notes`."""
-    from deblur_cli.media import colour
+    """The photo as `format` can hold it: depth, alpha, colours; what is lost, here or beside, is a line in `notes`."""
+    from deblur_cli.media import colour, keeping
     from deblur_cli.media.pixels import on_white, to_depth
 
     holds = WRITABLE[format]
@@ -176,7 +176,9 @@ def _fit(photo: Photo, format: str, notes: list[str]) -> Photo:  # noqa: A002
     lost = [word for word, value in (("EXIF", photo.exif), ("ICC profile", icc), ("XMP", photo.xmp)) if value]
     if lost and not holds.metadata:
         notes.append(f"{format} holds no {', '.join(lost)}: not kept")
-    return replace(photo, pixels=pixels, alpha=alpha, icc=icc, cmyk=keeps_inks)
+    fitting = replace(photo, pixels=pixels, alpha=alpha, icc=icc, cmyk=keeps_inks)
+    notes += keeping.losses(fitting, format)
+    return fitting
 
 
 def write(

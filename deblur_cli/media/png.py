@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from deblur_cli.media import exif
+from deblur_cli.media import exif, keeping
 from deblur_cli.media.photo import Photo, PngFacts
 from deblur_cli.media.pixels import (
     check_size,
@@ -157,6 +157,9 @@ def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
     kept = photo.facts.chunks if isinstance(photo.facts, PngFacts) else ()
     if photo.icc:
         chunks.append(_chunk(b"iCCP", b"ICC Profile\x00\x00" + zlib.compress(photo.icc)))
+    if coded := keeping.coded_colour(photo):
+        # The last two: RGB as it is, over the full range.
+        chunks.append(_chunk(b"cICP", bytes((*coded, 0, 1))))
     # A file has an embedded profile or says that it is sRGB, not both.
     chunks += [_chunk(kind, payload) for kind, payload in kept if not (photo.icc and kind == b"sRGB")]
     if photo.dpi:

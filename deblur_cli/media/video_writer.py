@@ -10,6 +10,7 @@ import math
 import os
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ import numpy as np
 from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import Container, choose, container_of
+from deblur_cli.media.ffmpeg_arguments import merged
 from deblur_cli.media.ffmpeg_report import UNKNOWN, ColourTags
 from deblur_cli.media.files import temporary_name
 from deblur_cli.media.pixel_formats import fourcc, nearest_planar
@@ -46,7 +48,8 @@ class VideoWriter:
             `ffv1`, or the name of one of ffmpeg's encoders.
         crf: quality in the encoder's own scale.
         preset: effort in the encoder's own scale.
-        extra: further arguments for ffmpeg's command line, put after all others of the output.
+        extra: further arguments for ffmpeg's command line, put after all others of the output; parameters that the
+            encoder has already been given (`-x265-params`) are joined to those.
         with_streams: whether audio, subtitles, chapters and metadata of the source are copied too.
         start: seconds after the source's beginning from which its frames come; time in the file starts there, and the
             other streams are cut alike.
@@ -54,7 +57,7 @@ class VideoWriter:
 
     Raises:
         VideoError: no such container or codec, no encoder, or a combination that cannot be.
-        UsageError: the codec has no `crf` or `preset`.
+        UsageError: the codec has no `crf` or `preset`; `extra` has a word that is neither an option nor its value.
     """
 
     def __init__(
@@ -80,7 +83,9 @@ class VideoWriter:
         container = container_of(target)
         if container.format == "avi" and (source is None or "avi" not in source.container.split(",")):
             raise VideoError(f"{target}: AVI has no timestamps, and would change when frames are shown; take .mkv")
-        self.encoding = choose(target, video, source, codec=codec, crf=crf, preset=preset)
+        chosen = choose(target, video, source, codec=codec, crf=crf, preset=preset)
+        arguments, extra = merged(chosen.arguments, extra)
+        self.encoding = replace(chosen, arguments=tuple(arguments))
         """The encoder, pixel format and options that were chosen."""
         self.dropped += [f"{lost}: {self.encoding.encoder.name} cannot hold it" for lost in self.encoding.losses]
         self._source = source

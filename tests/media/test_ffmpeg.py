@@ -1,7 +1,8 @@
-"""An ffmpeg at work: what it says is heard in time, to its last word."""
+"""An ffmpeg at work: what it says is heard in time, to its last word, and no key that is pressed ends it."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,13 +19,27 @@ printf "last words" >&2
 """
 
 
+def stand_in(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a program in the place of ffmpeg."""
+    program = folder / "stand-in"
+    program.write_text(script)
+    program.chmod(0o755)
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(program))
+
+
 @pytest.fixture
 def talkative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the place of ffmpeg a program that says something ahead of each line that it writes."""
-    program = tmp_path / "talkative"
-    program.write_text(SAYS)
-    program.chmod(0o755)
-    monkeypatch.setattr(ffmpeg, "executable", lambda: str(program))
+    stand_in(tmp_path, SAYS, monkeypatch)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="runs a script")
+def test_an_ffmpeg_that_is_run_to_its_end_has_a_session_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, f"#!{sys.executable}\nimport os\nprint(os.getpid(), os.getsid(0))\n", monkeypatch)
+    process, session = ffmpeg.run([]).stdout.split()
+    assert process == session and int(session) != os.getsid(0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="runs a shell script")

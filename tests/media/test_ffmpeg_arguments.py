@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deblur_cli.errors import UsageError
 from deblur_cli.media.encoders import CONTAINERS
-from deblur_cli.media.ffmpeg_arguments import split_arguments
+from deblur_cli.media.ffmpeg_arguments import merged, split_arguments
 
 ENCODER = [
     "-tune film",
@@ -53,6 +53,15 @@ def test_some_are_for_both() -> None:
         ["-bitexact", "-flags:v", "+bitexact"],
         ["-bitexact"],
     )
+
+
+def test_parameters_of_an_encoder_are_joined_to_those_it_has_and_all_else_is_left_as_it_is() -> None:
+    arguments = ["libx265", "-crf", "19", "-x265-params", "log-level=error:max-cll=1000,400"]
+    others = ["-tune", "grain", "-x264-params", "keyint=3", "-crf", "30"]
+    words = [*others[:2], "-x265-params", "aq-mode=3:max-cll=0,0", *others[2:], "-x265-params:v", "ref=2"]
+    joined = "log-level=error:max-cll=1000,400:aq-mode=3:max-cll=0,0:ref=2"
+    assert merged(arguments, words) == ([*arguments[:-1], joined], others)
+    assert merged(["libx264", "-crf", "17"], words) == (["libx264", "-crf", "17"], words)
 
 
 @pytest.mark.parametrize("words", [["out.mp4"], ["-tune", "film", "out.mp4"], ["-"], ["-crf", "3", "4"], [""]])

@@ -72,6 +72,24 @@ def test_output_folder_inside_the_input_is_not_walked(tmp_path: Path) -> None:
     assert made.ignored == {gather.OUTPUT_FOLDER: 1}
 
 
+def test_an_output_folder_that_a_shell_pattern_names_is_passed_over(tmp_path: Path) -> None:
+    touch(*(tmp_path / name for name in ("a.jpg", "more/b.jpg", "sharp/a.jpg", "sharp/b.jpg")))
+    made = plan(*sorted(tmp_path.iterdir()), output=tmp_path / "more/../sharp")
+    assert [(item.source.name, item.action) for item in made.items] == [("a.jpg", "skip"), ("b.jpg", "skip")]
+    assert made.ignored == {gather.OUTPUT_FOLDER: 1}
+    assert plan(f"{tmp_path}/*", output=tmp_path / "sharp").ignored == made.ignored
+
+
+def test_an_output_folder_below_a_pattern_is_passed_over(tmp_path: Path) -> None:
+    touch(*(tmp_path / "in" / name for name in ("a.jpg", "sub/b.jpg", "sharp/a.jpg", "sharp/sub/b.jpg")))
+    pattern = f"{tmp_path}/in/**/*.jpg"
+    made = plan(pattern, output=tmp_path / "in/sharp")
+    assert [(item.source.name, item.action) for item in made.items] == [("a.jpg", "skip"), ("b.jpg", "skip")]
+    assert made.ignored == {gather.OUTPUT_FOLDER: 2}
+    made = plan(pattern, output=tmp_path / "in", suffix="_x")
+    assert len(made.having("restore")) == 4 and made.ignored == {}
+
+
 def test_a_folder_given_again_restores_only_what_is_left(tmp_path: Path) -> None:
     touch(tmp_path / "a.jpg", tmp_path / "a_deblurred.jpg", tmp_path / "b.jpg")
     made = plan(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 
 from deblur_cli.errors import VideoError
 from deblur_cli.media import ffmpeg
-from deblur_cli.media.ffmpeg_report import ColourTags
+from deblur_cli.media.ffmpeg_report import ColourTags, Report
 from deblur_cli.media.pixel_formats import planar
 from deblur_cli.media.probe import probe, resolve_colour
 from tests.media.video_samples import H264, PICTURE, TONE, make
@@ -68,6 +68,27 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "not a video" in refusal(picture)
     sound = make(tmp_path / "sound.m4a", *TONE, "-c:a", "aac")
     assert refusal(sound) == "no video in it, only audio"
+
+
+def test_a_stream_is_seen_whatever_its_language_is_called() -> None:
+    told = [
+        "Input #0, mpegts, from 'file:clip.ts':",
+        "  Stream #0:0[0x100]: Video: h264 (High), yuv420p(tv), 96x64, 25 fps",
+        "  Stream #0:1[0x101](deu,deu): Audio: mp2, 48000 Hz, stereo",
+        "  Stream #0:2(pt-BR): Audio: aac (LC), 44100 Hz, mono, fltp (default)",
+        "  Stream #0:3[0x103](888,dut): Subtitle: dvb_teletext (libzvbi_teletextdec)",
+        "  Stream #0:4(und): Audio: ac3, 48000 Hz, stereo",
+        "  Stream #0:5(): Data: bin_data",
+    ]
+    streams = [(each.index, each.kind, each.codec, each.language) for each in Report(told).streams]
+    assert streams == [
+        (0, "video", "h264", None),
+        (1, "audio", "mp2", "deu,deu"),
+        (2, "audio", "aac", "pt-BR"),
+        (3, "subtitle", "dvb_teletext", "888,dut"),
+        (4, "audio", "ac3", None),
+        (5, "data", "bin_data", None),
+    ]
 
 
 def test_cover_art_alone_is_no_video(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -138,11 +138,13 @@ def table(request: pytest.FixtureRequest) -> Iterator[None]:
             reporter.write_line(f"{name:32} {error:26} {lost}")
 
 
-def through(source: Path, target: Path, codec: str = "auto") -> tuple[VideoInfo, VideoInfo, list[str]]:
+def through(
+    source: Path, target: Path, codec: str = "auto", extra: Sequence[str] = ()
+) -> tuple[VideoInfo, VideoInfo, list[str]]:
     """Copy a video frame by frame; what both files hold, and what was dropped."""
     with (
         VideoReader(source) as reader,
-        VideoWriter(target, reader.info, reader.video, codec=codec, preset=None) as writer,
+        VideoWriter(target, reader.info, reader.video, codec=codec, extra=extra) as writer,
     ):
         for frame in reader:
             writer.write(frame)
@@ -172,6 +174,24 @@ def test_nothing_is_lost_but_what_is_said(name: str, tmp_path: Path) -> None:
         with VideoReader(source) as one, VideoReader(target) as other:
             for left, right in zip(one, other, strict=True):
                 assert all(map(np.array_equal, left.planes, right.planes))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "parameters", "told"),
+    [
+        ("HDR10, HEVC", "auto", "-x265-params aq-mode=3", b"aq-mode=3"),
+        ("HDR10, HEVC", "h264", "-x264-params aq-mode=3", b"aq=3"),
+        ("HDR10, AV1", "auto", "-svtav1-params aq-mode=0", b""),
+    ],
+)
+def test_parameters_for_the_encoder_leave_the_hdr10_data_alone(
+    name: str, codec: str, parameters: str, told: bytes, tmp_path: Path
+) -> None:
+    source, target = make(tmp_path / "source.mp4", *CASES[name].arguments), tmp_path / "target.mp4"
+    before, after, dropped = through(source, target, codec, parameters.split())
+    assert dropped == [] and before.mastering_display is not None and before.content_light == (1000, 400)
+    assert differences(before, after) == []
+    assert told in target.read_bytes()  # x264 and x265 write into the file how they encoded it
 
 
 def rich(folder: Path, suffix: str, subtitles: str) -> Path:

@@ -1,0 +1,83 @@
+"""What only a photo's own format says of it: its colours by code, and what a change of format leaves behind."""
+
+from __future__ import annotations
+
+import struct
+
+from deblur_cli.media import exif
+from deblur_cli.media.formats import WRITABLE
+from deblur_cli.media.photo import AvifFacts, HeifFacts, JpegFacts, Photo, PngFacts, TiffFacts
+
+# Primaries and transfer (ITU-T H.273) of sRGB, or as good as that: BT.709 and unspecified, BT.709's and BT.601's curve.
+_PLAIN = frozenset((primaries, transfer) for primaries in (1, 2) for transfer in (1, 2, 6, 13))
+# Chunks of a PNG about its colours, and what they say of sRGB.
+_COLOURS = {
+    b"gAMA": ("gamma", struct.pack(">I", 45455)),
+    b"cHRM": ("chromaticities", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)),
+}
+_SEGMENTS = {0xE1: "extended XMP", 0xED: "IPTC and Photoshop data", 0xFE: "comments"}
+_GEOTIFF = (33550, 33922, 34264, 34735, 34736, 34737)
+_TAGS = {33723: "IPTC", 34377: "Photoshop data"} | dict.fromkeys(_GEOTIFF, "GeoTIFF")
+# What programs write that know of none.
+_NO_RESOLUTION = (72, 72)
+_WITH_RESOLUTION = frozenset(("JPEG", "PNG", "TIFF", "BMP"))
+
+
+def coded_colour(photo: Photo) -> tuple[int, int] | None:
+    """Primaries and transfer (ITU-T H.273) by which a HEIF or AVIF states its colours, where no ICC profile does.
+
+    None where it states none, or sRGB, which colours are taken for that nothing is said of.
+    """
+    facts, colour = photo.facts, None
+    if isinstance(facts, AvifFacts):
+        colour = facts.colour
+    elif isinstance(facts, HeifFacts) and facts.colour:
+        # libheif's numbers are those of H.273.
+        colour = facts.colour["color_primaries"], facts.colour["transfer_characteristics"]
+    return None if photo.icc or colour is None or colour in _PLAIN or max(colour) > 255 else colour
+
+
+def losses(photo: Photo, format: str) -> list[str]:  # noqa: A002
+    """What of `photo` has no place in a file of `format`, a name of `WRITABLE`, though its own had one; a line each."""
+    notes = []
+    lost = [] if format == photo.format else list(dict.fromkeys(_only_its_own(photo, format)))
+    if lost:
+        notes.append(f"{format} is written without the {photo.format}'s {', '.join(lost)}")
+    in_exif = WRITABLE[format].metadata and exif.resolution(photo.exif) is not None
+    across, down = map(round, photo.dpi or _NO_RESOLUTION)
+    if (across, down) != _NO_RESOLUTION and format not in _WITH_RESOLUTION and not in_exif:
+        notes.append(f"{format} is written without the resolution of {across} × {down} dots an inch")
+    return notes
+
+
+def _only_its_own(photo: Photo, format: str) -> list[str]:  # noqa: A002
+    """What the photo's own format has beside pixels, EXIF, ICC and XMP, and `format`, another, is written without."""
+    facts = photo.facts
+    if isinstance(facts, JpegFacts):
+        return [_SEGMENTS[segment[1]] for segment in facts.segments]
+    if isinstance(facts, PngFacts):
+        return _chunks(dict(facts.chunks), has_profile=bool(photo.icc))
+    if isinstance(facts, TiffFacts):
+        return [_TAGS.get(tag, "other tags") for tag in facts.tags]
+    colour = coded_colour(photo)
+    if colour is None or format == "PNG":
+        return []
+    return [f"coded colour (primaries {colour[0]}, transfer {colour[1]})"]
+
+
+def _chunks(chunks: dict[bytes, bytes], *, has_profile: bool) -> list[str]:
+    """What the chunks of a PNG (type → payload) say, but for colours that are sRGB's anyway.
+
+    Of what says the colours a reader follows the first: coded colour, profile, sRGB, gamma and chromaticities.
+    """
+    lost = []
+    if b"cICP" in chunks:
+        if tuple(chunks[b"cICP"][:2]) not in _PLAIN:
+            lost.append("coded colour")
+    elif not has_profile and b"sRGB" not in chunks:
+        lost += [word for kind, (word, plain) in _COLOURS.items() if chunks.get(kind, plain) != plain]
+    if chunks.keys() & {b"mDCV", b"mDCv", b"cLLI", b"cLLi"}:
+        lost.append("mastering data")
+    if chunks.keys() & {b"tEXt", b"zTXt", b"iTXt"}:
+        lost.append("texts")
+    return lost
