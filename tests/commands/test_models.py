@@ -38,7 +38,7 @@ def test_the_list_has_a_line_a_network(run: Callable[..., Any], shipped: str) ->
     assert "size" in " ".join(heading) and len(lines) == len(list_models())
     rows = {line[0].strip(): [cell.strip() for cell in line if cell.strip()] for line in lines}
     assert next(iter(rows)) == "lite (default)"
-    assert rows["nafnet"] == ["nafnet", "17.1 M", "258", "medium", "no", "nafnet:small", "GOPRO 28.10 dB (+2.11)"]
+    assert rows["nafnet"] == ["nafnet", "17.1 M", "236", "medium", "no", "nafnet:small", "GOPRO 28.10 dB (+2.11)"]
     assert "none" in rows["lite (default)"]
     assert "test-tiny" not in result.stdout
 

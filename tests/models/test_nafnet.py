@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models import create_model, load_model, model_info
 from models.measure import parameters
-from models.nafnet import ChannelNorm, NAFBlock, WindowMean, recognise, simple_gate
+from models.nafnet import ChannelNorm, NAFBlock, WindowMean, recognise, simple_gate, spread
 
 SHAPES = [
     {"width": 4, "encoders": (1, 2), "middle": 1, "decoders": (2, 1)},
@@ -84,7 +84,7 @@ def test_the_gate_multiplies_the_halves() -> None:
 def test_each_pixel_sees_the_mean_over_a_window_that_stays_inside(height: int, width: int, side: int) -> None:
     x = torch.rand(2, 3, height, width, dtype=torch.float64)
     rows, columns = min(side, height), min(side, width)
-    found = WindowMean(side)(x).expand(-1, -1, height, width)
+    found = spread(WindowMean(side)(x), height, width).expand(-1, -1, height, width)
     for row, column in ((0, 0), (height // 2, width // 2), (height - 1, width - 1)):
         top = min(max(row - (rows - 1) // 2, 0), height - rows)
         left = min(max(column - (columns - 1) // 2, 0), width - columns)
