@@ -111,9 +111,13 @@ class TilePlanner:
         if (unlimited or image_pixels <= WHOLE_PIXELS[self._device.type]) and self._needs(image_pixels) <= budget:
             return 0
         comfort = min(budget, _COMFORT) if self._device.type == "cpu" else budget
+        side = self._largest_tile(comfort)
         # Where context would be most of a comfortable tile, time is saved by a larger one.
-        limits = ((side, budget if side <= 6 * self._overlap else comfort) for side in _TILES)
-        return next((side for side, limit in limits if self._needs(side * side) <= limit), _TILES[-1])
+        return side if side > 6 * self._overlap else self._largest_tile(budget)
+
+    def _largest_tile(self, limit: int) -> int:
+        """Of `_TILES` the largest that keeps to `limit` bytes, or else the smallest."""
+        return next((side for side in _TILES if self._needs(side * side) <= limit), _TILES[-1])
 
     def _needs(self, pixels: int) -> int:
         """Estimated bytes of activations for so many pixels, in fp32; in half precision it is less."""

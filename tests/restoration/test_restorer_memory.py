@@ -30,6 +30,20 @@ def test_tiles_agree_with_the_whole(tile: int) -> None:
     assert difference.max() <= 1
 
 
+def test_where_context_is_most_of_a_tile_memory_decides_and_not_comfort() -> None:
+    model = loaded(residual_network(), multiple_of=4)
+
+    def pixels_computed(overlap: int, memory_limit: int) -> float:
+        planner = Restorer(model, device="cpu", overlap=overlap, memory_limit=memory_limit)._planner
+        planner._bytes_per_pixel = 4000.0  # tiles of 256 are comfortable
+        plan = planner.plan(4000, 6000)
+        return plan.tile_count * plan.tile_pixels / (4000 * 6000)
+
+    plenty, little = 8 << 30, 600 << 20
+    assert pixels_computed(16, plenty) == pixels_computed(16, little)
+    assert pixels_computed(96, plenty) < 1.6 < 2.5 < pixels_computed(96, little)
+
+
 def test_blending_hides_what_an_overlap_below_the_receptive_field_leaves() -> None:
     model = loaded(residual_network(), multiple_of=4)
     frames = torch.rand(1, 3, 300, 300, generator=torch.Generator().manual_seed(0))
