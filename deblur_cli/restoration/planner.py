@@ -24,7 +24,7 @@ _TILES = (1024, 768, 512, 384, 256)
 """Tiles that `auto` chooses from, the largest that fits."""
 
 _MUCH_CONTEXT = 128
-"""Pixels of overlap beyond which the largest tile computes half of its pixels for their neighbours alone."""
+"""Pixels of overlap beyond which the largest tile computes nearly half of its pixels for others alone."""
 
 _COMFORT = 320 << 20
 """Bytes of activations a processor's tile may take under `auto`: larger tiles are hardly faster."""
