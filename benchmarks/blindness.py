@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 from deblur_cli.evaluation.metrics import psnr
@@ -43,7 +44,8 @@ class Told:
             return torch.zeros_like(estimate)
         if self.kind == "told":
             assert self.sharp is not None
-            return measured_transfer(images[0], self.sharp)[0]
+            # A network of several scales asks at each of them.
+            return measured_transfer(images[0], functional.adaptive_avg_pool2d(self.sharp, images[0].shape[2:]))[0]
         return None
 
 

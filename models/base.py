@@ -14,14 +14,15 @@ from models.registry import register_model
     "base",
     "the wider sister of `lite`, of residual blocks, made for GPUs",
     multiple_of=multiple_of,
-    tile_overlap=128,
-    parameters=4_475_421,
-    gmacs=5.978,
+    tile_overlap=256,
+    parameters=4_437_440,
+    gmacs=6.613,
 )
 def base(
     unshuffle: int = 2,
     widths: Sequence[int] = (40, 80, 128, 192),
-    encoder_blocks: Sequence[int] = (2, 2, 2, 3),
-    decoder_blocks: Sequence[int] = (2, 2, 2),
+    encoder_blocks: Sequence[int] = (1, 2, 2, 3),
+    decoder_blocks: Sequence[int] = (1, 2, 2),
+    scales: int = 3,
 ) -> nn.Module:
-    return UnshuffledUNet(unshuffle, widths, encoder_blocks, decoder_blocks, [ResidualBlock] * len(widths))
+    return UnshuffledUNet(unshuffle, widths, encoder_blocks, decoder_blocks, [ResidualBlock] * len(widths), scales)

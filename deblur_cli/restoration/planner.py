@@ -20,11 +20,8 @@ WHOLE_PIXELS = {"cpu": 2_100_000, "cuda": 16_000_000, "mps": 16_000_000}
 """Up to how many pixels `auto` restores an image whole: a processor is as fast on larger ones in tiles and needs a
 fraction of the memory; a GPU's kernels index with 32 bits, and 16 Mpx with 128 channels are just below that."""
 
-_TILES = (1024, 768, 512, 384, 256)
-"""Tiles that `auto` chooses from, the largest that fits."""
-
-_MUCH_CONTEXT = 128
-"""Pixels of overlap beyond which the largest tile computes nearly half of its pixels for others alone."""
+_TILES = (2048, 1536, 1024, 768, 512, 384, 256)
+"""Tiles with their context that `auto` chooses from, the largest that fits."""
 
 _COMFORT = 320 << 20
 """Bytes of activations a processor's tile may take under `auto`: larger tiles are hardly faster."""
@@ -104,10 +101,8 @@ class TilePlanner:
         """The largest side of a tile with its context, or 0 for the whole image."""
         if self._tile is not None:
             return self._tile + 2 * min(self._overlap, self._tile)
-        # Tiles that share statistics are gone through again and again, and those with much context mostly compute that:
-        # a processor does either only for want of memory.
-        costly = SharedStatistics(self._model.network).needed or self._overlap > _MUCH_CONTEXT
-        unlimited = self._device.type == "cpu" and costly
+        # Tiles that share statistics are gone through again and again: a processor does that only for want of memory.
+        unlimited = self._device.type == "cpu" and SharedStatistics(self._model.network).needed
         if (unlimited or image_pixels <= WHOLE_PIXELS[self._device.type]) and self._needs(image_pixels) <= budget:
             return 0
         comfort = min(budget, _COMFORT) if self._device.type == "cpu" else budget

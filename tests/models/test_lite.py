@@ -1,29 +1,77 @@
+import pytest
 import torch
+import torch.nn.functional as functional
 
 from models import create_model, load_model, model_info
+from models.lite import UnshuffledUNet
 from models.measure import macs, parameters
 from models.weights import SHIPPED_FOLDER
 
 
 def test_size_and_cost() -> None:
     network = create_model("lite")
-    assert parameters(network) == 1_938_333
-    assert macs(network, 720, 1280) <= 40e9
+    assert parameters(network) == 1_958_112
+    assert macs(network, 768, 1280) <= 40e9  # what a 720p frame is padded to
 
 
 def test_untrained_it_gives_back_its_input() -> None:
-    image = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, 3, 64, 128, generator=torch.Generator().manual_seed(0))
     assert torch.equal(create_model("lite")(image), image)
 
 
 def test_the_multiple_follows_the_options() -> None:
     options = {"unshuffle": 4, "widths": (8, 16), "encoder_blocks": (1, 1), "decoder_blocks": (1,)}
     info = model_info("lite")
-    assert info.multiple_of == 16
-    assert info.for_options({**info.options, **options}).multiple_of == 16  # that of the spectra
-    assert info.for_options({**info.options, "unshuffle": 8}).multiple_of == 64
-    image = torch.rand(1, 3, 32, 16)
-    assert create_model("lite", **options)(image).shape == image.shape
+    assert info.multiple_of == 64  # 16 for the spectra, at a quarter of the size
+    assert info.for_options({**info.options, **options, "scales": 1}).multiple_of == 16
+    assert info.for_options({**info.options, "unshuffle": 8}).multiple_of == 256
+    image = torch.rand(1, 3, 64, 32)
+    assert create_model("lite", **options, scales=2)(image).shape == image.shape
+
+
+def with_a_say(scales: int) -> UnshuffledUNet:
+    """Random weights that change what they are given."""
+    torch.manual_seed(0)
+    network = create_model("lite", scales=scales)
+    assert isinstance(network, UnshuffledUNet)
+    torch.nn.init.normal_(network.tail.weight, std=0.01)
+    return network.requires_grad_(False)
+
+
+@pytest.mark.parametrize("scale", [0, 1, 2])
+def test_a_scale_alone_is_the_network_on_the_smaller_image_enlarged(scale: int) -> None:
+    network = with_a_say(scales=3)
+    network.gains[-1].bias.copy_(torch.eye(3)[2 - scale])  # the coarsest comes first
+    image = torch.rand(2, 3, 128, 192)
+    small = functional.avg_pool2d(image, 2**scale)
+    correction, _ = network.correct(small)
+    wanted = functional.interpolate(correction, scale_factor=float(2**scale), mode="bilinear")
+    assert wanted.std() > 1e-3
+    assert torch.allclose(network(image), image + wanted, atol=1e-6)
+
+
+def test_the_transfer_functions_of_a_place_decide_which_scale_has_a_say_there() -> None:
+    network = with_a_say(scales=2)
+    torch.nn.init.normal_(network.gains[-1].weight, std=0.3)
+    images = [torch.rand(1, 3, side, side) for side in (64, 128)]
+    transfers = [network.transfer(image) for image in images]
+    before = network.gains(transfers)
+    transfers[0] = transfers[0].clone()
+    transfers[0][:, 0, 0] += 1  # the upper left window of four at the coarse scale, of sixteen of 64 at the fine one
+    after = network.gains(transfers)
+    assert [gain.shape for gain in before] == [(1, 1, 8, 8)] * 2
+    changed = torch.cat([(a - b).abs() > 1e-6 for a, b in zip(after, before, strict=True)]).any(dim=0)[0]
+    assert changed[0, 0] and not changed[3:, :].any() and not changed[:, 3:].any()
+
+
+def test_what_the_estimator_says_last_is_of_the_image_itself() -> None:
+    """Training compares that with what blur did to the image (`training.learner`)."""
+    network = with_a_say(scales=3)
+    heard: list[torch.Tensor] = []
+    network.transfer.register_forward_hook(lambda module, images, estimate: heard.append(estimate))
+    image = torch.rand(1, 3, 64, 64)
+    network(image)
+    assert len(heard) == 3 and torch.equal(heard[-1], network.transfer(image))
 
 
 def test_what_is_shipped_is_small() -> None:

@@ -42,6 +42,7 @@ def test_where_context_is_most_of_a_tile_memory_decides_and_not_comfort() -> Non
     plenty, little = 8 << 30, 600 << 20
     assert pixels_computed(16, plenty) == pixels_computed(16, little)
     assert pixels_computed(96, plenty) < 1.6 < 2.5 < pixels_computed(96, little)
+    assert pixels_computed(256, 4 * plenty) < 1.8
 
 
 def test_blending_hides_what_an_overlap_below_the_receptive_field_leaves() -> None:
@@ -94,7 +95,7 @@ def test_tiles_share_what_a_network_takes_of_the_whole_image(batch: int, monkeyp
 
 def test_a_network_that_looks_at_all_of_an_image_gets_it_whole_where_memory_allows() -> None:
     model = loaded(Normalised(), multiple_of=4)
-    shape = (1500, 2000)
+    shape = (2500, 3000)
     assert Restorer(model, device="cpu", memory_limit=1 << 34)._planner.plan(*shape).tile_count == 1
     assert Restorer(model, device="cpu", memory_limit=1 << 28)._planner.plan(*shape).tile_count > 1
     assert Restorer(loaded(residual_network()), device="cpu", memory_limit=1 << 34)._planner.plan(*shape).tile_count > 1
@@ -257,8 +258,8 @@ def test_large_images_go_in_tiles_of_their_own_accord() -> None:
     network = Apply(lambda blurred: blurred)
     said: list[str] = []
     restorer = Restorer(loaded(network), device="cpu", notify=said.append)
-    restorer.restore(random_pixels((1500, 2000), np.uint8))
-    assert max(max(shape) for shape in network.seen) <= 1024
+    restorer.restore(random_pixels((2500, 3000), np.uint8))
+    assert max(max(shape) for shape in network.seen) <= 2048
     network.seen.clear()
     restorer.restore(random_pixels((720, 1280), np.uint8))
     assert network.seen == [(1, 3, 720, 1280)]
