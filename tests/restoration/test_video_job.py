@@ -326,7 +326,7 @@ def test_a_codec_of_the_source_that_the_target_does_not_hold_is_replaced(tmp_pat
 @pytest.mark.parametrize(
     ("network", "device", "size", "expected"),
     [
-        ("lite", "cpu", (1280, 720), 46),
+        ("lite", "cpu", (1280, 720), 35),
         ("lite", "cpu", (3840, 2160), LEAST_FRAMES),
         ("lite", "cuda", (1920, 1080), MOST_FRAMES),
         ("test-tiny", "cpu", (1280, 720), MOST_FRAMES),
