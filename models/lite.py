@@ -152,7 +152,7 @@ class UnshuffledUNet(nn.Module):
 
 
 def _enlarged(x: Tensor, like: Tensor) -> Tensor:
-    """At the height and width of another."""
+    """`x` at the height and width of another, N×C×H×W both; bilinear."""
     size = like.shape[2:]
     return x if x.shape[2:] == size else functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
