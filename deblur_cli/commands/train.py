@@ -12,10 +12,7 @@ from deblur_cli.commands.options import Device
 from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from deblur_cli.training.curves import Report
-    from deblur_cli.training.recipe import Recipe
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -87,6 +84,7 @@ def train(
 
     from deblur_cli.training.checkpoint import read_checkpoint
     from deblur_cli.training.inputs import find_files, load_sources, load_validator
+    from deblur_cli.training.learner import load_start
     from deblur_cli.training.recipe import load_recipe
     from deblur_cli.training.trainer import CHECKPOINT, Limits, default_accelerator
     from deblur_cli.training.trainer import train as run_training
@@ -98,7 +96,7 @@ def train(
     seconds = parse_duration(max_time) if max_time else None
     if not resume and (output / CHECKPOINT).exists():
         raise UsageError(f"{output} holds a run already; go on with --resume, or choose another folder")
-    starting = _start(start, chosen) if start else None
+    starting = load_start(start, chosen) if start else None
     files = find_files(photos=photos, clips_folder=clips, data=data, validation=validation)
     accelerator = default_accelerator(device)
     with Monitor(chosen.batch, quiet=not accelerator.is_main_process) as monitor:
@@ -120,18 +118,6 @@ def train(
         typer.echo(f"{output}: {done.step} steps in {done.elapsed / 60:.1f} minutes{gain}")
     if monitor.interrupted:
         raise KeyboardInterrupt
-
-
-def _start(name_or_file: str, recipe: Recipe) -> nn.Module:
-    from models import create_model, load_model
-
-    loaded = load_model(name_or_file)
-    wanted = create_model(recipe.model, **recipe.options).state_dict()
-    if {key: tensor.shape for key, tensor in wanted.items()} != {
-        key: tensor.shape for key, tensor in loaded.network.state_dict().items()
-    }:
-        raise UsageError(f"{name_or_file}: not weights of the network that recipe '{recipe.name}' trains")
-    return loaded.network
 
 
 def parse_duration(text: str) -> float:

@@ -24,12 +24,12 @@ class Learner:
 
     Args:
         accelerator: an `accelerate.Accelerator`; it brings device, precision and processes.
-        start: a network of the recipe's shape whose weights to begin with, instead of random ones.
+        start: a network of the recipe's shape whose weights to begin with, instead of what the recipe begins with.
         vgg: the weights of VGG19, for a recipe with a perceptual loss; fetched where it is None.
 
     Raises:
         UsageError: the recipe does not fit its network, its critic or the number of processes.
-        ModelError: there is no such network or critic, or VGG19's weights cannot be had.
+        ModelError: there is no such network or critic, or the recipe's start or VGG19's weights cannot be had.
     """
 
     def __init__(
@@ -45,6 +45,8 @@ class Learner:
         recurrent = models.model_info(recipe.model).recurrent
         if recipe.frames > 1 and not recurrent:
             raise UsageError(f"recipe '{recipe.name}': frames are for recurrent networks, '{recipe.model}' is none")
+        if start is None and recipe.start:
+            start = load_start(recipe.start, recipe)
         torch.manual_seed(recipe.seed)
         network = models.create_model(recipe.model, **recipe.options).to(accelerator.device)
         if start is not None:
@@ -134,6 +136,25 @@ class Learner:
 
     def _dice(self, *purpose: object) -> Dice:
         return Dice.seeded(self.accelerator.device, self.recipe.seed, *purpose)
+
+
+def load_start(name_or_file: str, recipe: Recipe) -> nn.Module:
+    """A network with weights for the recipe to begin with.
+
+    Raises:
+        UsageError: they are of a network of another shape than the recipe's.
+        ModelError: they cannot be loaded, see `models.load_model`.
+    """
+    network = models.load_model(name_or_file).network
+    with torch.device("meta"):
+        wanted = models.create_model(recipe.model, **recipe.options)
+    if _shapes(wanted) != _shapes(network):
+        raise UsageError(f"{name_or_file}: not weights of the network that recipe '{recipe.name}' trains")
+    return network
+
+
+def _shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
 class _Estimator:

@@ -85,6 +85,8 @@ class Recipe:
     """What the recipe is called; stands in checkpoints and cards."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the network, see `deblur models NAME`."""
+    start: str = ""
+    """Weights to begin with where a run is given no others, as `models.load_model` takes them; empty is random ones."""
     source: str = ""
     """Where the values come from: a paper, or measurements of ours."""
     loss: str = "charbonnier"

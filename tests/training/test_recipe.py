@@ -9,6 +9,7 @@ from deblur_cli.errors import UsageError
 from deblur_cli.training.adversarial import AdversarialSettings
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import PoolSettings
+from deblur_cli.training.learner import load_start
 from deblur_cli.training.recipe import Recipe, Stage, load_recipe, recipe_from, recipe_table, shipped_recipes
 from deblur_cli.training.schedules import Schedule
 
@@ -27,6 +28,7 @@ def test_every_shipped_recipe_loads_and_names_a_network() -> None:
     for name in shipped_recipes():
         recipe = load_recipe(name)
         models.create_model(recipe.model, **recipe.options)
+        assert not recipe.start or load_start(recipe.start, recipe)
 
 
 PAPERS = [name for name in shipped_recipes() if f"{name}-short" in shipped_recipes()]

@@ -24,6 +24,7 @@ from deblur_cli.training.recipe import Recipe, Stage, recipe_table
 from deblur_cli.training.schedules import Schedule
 from deblur_cli.training.trainer import CHECKPOINT, CURVES, Limits, default_accelerator, train
 from deblur_cli.training.validation import ValidationSet, Validator
+from models.weights import save_weights
 
 RECIPE = Recipe(
     model="test-tiny",
@@ -362,6 +363,17 @@ def test_a_run_can_begin_with_given_weights(tmp_path: Path, sources: list[Source
     run(replace(RECIPE, ema=0.0), sources, tmp_path, accelerator, limits=Limits(steps=1), start=start)
     tensors = read_checkpoint(tmp_path / CHECKPOINT)[2]
     assert torch.allclose(tensors["network.last.bias"], torch.full((3,), 0.25), atol=0.01)
+
+
+def test_a_recipe_can_name_the_weights_it_begins_with(tmp_path: Path, accelerator: object) -> None:
+    network = models.create_model("test-tiny")
+    save_weights(network, tmp_path / "own.safetensors", name="test-tiny", options={}, card={})
+    recipe = replace(RECIPE, start=str(tmp_path / "own.safetensors"))
+    assert torch.equal(Learner(recipe, accelerator).network.last.weight, network.last.weight)
+    other = models.create_model("test-tiny")
+    assert torch.equal(Learner(recipe, accelerator, start=other).network.last.weight, other.last.weight)
+    with pytest.raises(UsageError, match="not weights of the network that recipe"):
+        Learner(replace(recipe, options={"width": 5}), accelerator)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, sources: list[Source], accelerator: object) -> None:
