@@ -102,8 +102,8 @@ def gather_photos(inputs: Sequence[str], *, output: Path | None = None) -> Gathe
     """Find the photos that `inputs` stand for: files, folders (searched whole, the tree is kept) and glob patterns.
 
     Files named in the inputs are taken whatever their suffix; in folders and behind patterns the suffix decides
-    (`formats.SUFFIXES`). Hidden files, temporary files and the folder `output`, if it lies inside an input or below a
-    pattern with `**`, or is one of several inputs, are passed over and counted; linked folders inside an input are not
+    (`formats.SUFFIXES`). Hidden files, temporary files and the folder `output`, if it lies inside an input, is matched
+    by a pattern or is one of several inputs, are passed over and counted; linked folders inside an input are not
     followed, so that a loop of links cannot hang the search. A file reached twice is taken once. Where several inputs
     are folders, each keeps its name below an output folder.
 
@@ -130,35 +130,39 @@ def _gather(inputs: Sequence[str], output: Path | None, material: Material) -> G
     if all(path in outputs for path, _, _ in expanded):  # nothing else is asked for
         outputs = set()
     folders = [path for path, _, _ in expanded if path.is_dir() and path not in sequences | outputs]
-    for path, relative, named in expanded:
+    for path, relative, matched in expanded:
         if path in sequences:
             whole = _with_a_name(path)
             search.take_file(whole, PurePath(whole.name), named=True, is_whole=True)
-        elif path in outputs or search.lies_in_output(path, relative):
+        elif path in outputs or search.lies_in_output(path, matched):
             search.ignored[OUTPUT_FOLDER] += 1
         elif path.is_dir():
             search.take_folder(path, keep_name=len(folders) > 1)
-        elif named or search.looks_right(path):
-            search.take_file(path, relative, named=named, refusal="" if named else search.refusal(path))
+        elif not matched:
+            search.take_file(path, relative, named=True)
+        elif search.looks_right(path):
+            search.take_file(path, relative, refusal=search.refusal(path))
     return Gathered(tuple(search.files), dict(search.ignored), tuple(search.empty), tuple(folders), material)
 
 
-def _expand(text: str) -> list[tuple[Path, PurePath, bool]]:
-    """The paths that one input stands for, each with its place below an output folder and whether it was named."""
+def _expand(text: str) -> list[tuple[Path, PurePath, int]]:
+    """The paths that one input stands for, each with its place below an output folder and how many of its last parts a
+    pattern matched: 0 where it was named."""
     path = Path(text)
     if os.path.lexists(path):  # before any thought of patterns: `IMG[1].jpg` is a file name
-        return [(path, PurePath(path.name), True)]
+        return [(path, PurePath(path.name), 0)]
     if not glob.has_magic(text):
         raise UsageError(f"there is no file or folder '{text}'")
     # Not Path.glob, which takes no pattern that begins at the root.
     matches = sorted((Path(match) for match in glob.glob(text, recursive=True)), key=natural_key)  # noqa: PTH207
     if not matches:
         raise UsageError(f"nothing matches '{text}'")
-    if "**" not in path.parts:
-        return [(match, PurePath(match.name), False) for match in matches]
-    # Folders match `**` too, but so does all that is in them; the tree below the fixed part of the pattern is kept.
     fixed = len(list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)))
-    return [(match, PurePath(*match.parts[fixed:]), False) for match in matches if not match.is_dir()]
+    if "**" not in path.parts:
+        return [(match, PurePath(match.name), len(match.parts) - fixed) for match in matches]
+    # Folders match `**` too, but so does all that is in them; the tree below the fixed part of the pattern is kept.
+    found = [(match, PurePath(*match.parts[fixed:])) for match in matches if not match.is_dir()]
+    return [(match, relative, len(relative.parts)) for match, relative in found]
 
 
 def _with_a_name(folder: Path) -> Path:
@@ -179,9 +183,9 @@ class _Search:
         """Whether `folder` is the output folder, however it is written."""
         return self.output is not None and Path(os.path.realpath(folder)) == self.output
 
-    def lies_in_output(self, path: Path, relative: PurePath) -> bool:
-        """Whether one of the folders that `relative` names of `path` is the output folder."""
-        return any(map(self.is_output, itertools.islice(path.parents, len(relative.parts) - 1)))
+    def lies_in_output(self, path: Path, matched: int) -> bool:
+        """Whether a folder among the last `matched` parts of `path` is the output folder."""
+        return any(map(self.is_output, itertools.islice(path.parents, max(0, matched - 1))))
 
     def take_folder(self, root: Path, *, keep_name: bool) -> None:
         real_root = Path(os.path.realpath(root))
