@@ -166,6 +166,18 @@ def _check_save(save: Path, dataset: Dataset) -> None:
             raise UsageError(f"--save cannot be inside the pictures that are scored, '{folder}'")
 
 
+def _folder_for(save: Path, label: str, dataset: Dataset) -> Path:
+    """The folder of one network's pictures, none of which is one that is scored."""
+    from deblur_cli.evaluation.benchmark import saved_path
+
+    folder = save / re.sub(r"[^\w.+-]", "-", label)
+    scored = {file.resolve() for pair in dataset.pairs for file in (pair.blurred, pair.sharp, *pair.frames)}
+    for target in (saved_path(folder, pair) for pair in dataset.pairs):
+        if target.resolve() in scored:
+            raise UsageError(f"--save {save} would write over '{target}', which is scored; name another folder")
+    return folder
+
+
 def _score(
     dataset: Dataset,
     engines: Sequence[dict[str, Any]],
@@ -187,6 +199,7 @@ def _score(
     metric = _lpips(processes) if lpips else None
     conditions = _conditions(dataset, rounding, keep_state, engines, dict(zip(labels, loaded, strict=True)))
     description = metric.description if metric else None
+    folders = {label: _folder_for(save, label, dataset) if save else None for label in labels}
     conditions["--metric"] = description
     if processes.count > 1 and processes.is_first:
         say(f"{processes.count} processes share {len(dataset.pairs)} pairs; the first one's are shown")
@@ -197,7 +210,7 @@ def _score(
             run.score(
                 engine | {"model": model, "device": processes.device},
                 label,
-                save / re.sub(r"[^\w.+-]", "-", label) if save else None,
+                folders[label],
                 kept,
             )
             for model, label, engine in zip(loaded, labels, engines, strict=True)
@@ -368,9 +381,12 @@ def _write(
     from deblur_cli.evaluation.html_report import write_html
     from deblur_cli.evaluation.report_files import write_csv, write_json
 
+    problems = []
     for path, write in ((csv, write_csv), (json, write_json), (html, partial(write_html, views=views))):
         if path is not None:
             try:
                 write(report, path=path)
-            except OSError as error:
-                raise UsageError(f"'{path}' cannot be written: {error}") from error
+            except OSError as error:  # the others may lie elsewhere, and hold what took hours
+                problems.append(f"'{path}' cannot be written: {error}")
+    if problems:
+        raise UsageError("; ".join(problems))

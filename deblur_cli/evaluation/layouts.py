@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from deblur_cli.errors import DatasetError
 
@@ -27,6 +28,7 @@ _KOHLER_BLURRED = re.compile(r"Blurry(\d+)_(\d+)")
 _KOHLER_SHARP = re.compile(r"GroundTruth(\d+)_(\d+)_(\d+)")
 # The authors' script passes over these two of trajectory 3 of the first scene.
 _KOHLER_UNUSED = frozenset({(1, 3, 30), (1, 3, 199)})
+_Key = TypeVar("_Key", str, int)
 _REAL_BLUR_FOLDER = re.compile(r"RealBlur-[JR]_.*")
 
 
@@ -39,7 +41,7 @@ class Layout:
     split: str
     variant: str
     base: Path
-    """Folder that was looked into."""
+    """Folder that holds all of them."""
     blurred: Mapping[str, Path]
     sharp: Mapping[str, Path]
     trajectories: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
@@ -91,15 +93,21 @@ def _kohler(folder: Path) -> Layout | None:
     frames: dict[str, dict[int, Path]] = {}
     for path in pictures(folder).values():
         if match := _KOHLER_BLURRED.fullmatch(path.stem):
-            blurred[f"Image{match[1]}/Kernel{match[2]}"] = path
+            _put(blurred, f"Image{match[1]}/Kernel{match[2]}", path)
         elif match := _KOHLER_SHARP.fullmatch(path.stem):
             scene, trajectory, number = map(int, match.groups())
             if (scene, trajectory, number) not in _KOHLER_UNUSED:
-                frames.setdefault(f"Image{scene}/Kernel{trajectory}", {})[number] = path
+                _put(frames.setdefault(f"Image{scene}/Kernel{trajectory}", {}), number, path)
     trajectories = {key: tuple(own[number] for number in sorted(own)) for key, own in frames.items()}
     # One of them stands for all where a single sharp picture is shown: that of the middle of the exposure.
     middle = {key: own[len(own) // 2] for key, own in trajectories.items()}
     return Layout("Köhler", "", "", folder, blurred, middle, trajectories)
+
+
+def _put(pictures: dict[_Key, Path], key: _Key, path: Path) -> None:
+    if key in pictures:  # which of them is the set's own?
+        raise DatasetError(f"'{pictures[key]}' and '{path}' are the same picture of Köhler's; move one out of the set")
+    pictures[key] = path
 
 
 def _real_blur(folder: Path, split: str | None) -> Layout | None:
@@ -108,22 +116,24 @@ def _real_blur(folder: Path, split: str | None) -> Layout | None:
     The list may lie in `folder` or beside it.
     """
     wanted = split or SPLITS[0]
-    base = folder.parent if _REAL_BLUR_FOLDER.fullmatch(folder.name) else folder
-    letters = [folder.name[9]] if base != folder else ["J", "R"]
-    lists = [path for letter in letters if (path := base / f"RealBlur_{letter}_{wanted}_list.txt").is_file()]
+    around = folder.parent if _REAL_BLUR_FOLDER.fullmatch(folder.name) else folder
+    letters = [folder.name[9]] if around != folder else ["J", "R"]
+    lists = [path for letter in letters if (path := around / f"RealBlur_{letter}_{wanted}_list.txt").is_file()]
     if not lists:
         return None
     if len(lists) > 1:
         raise DatasetError(f"'{folder}' holds RealBlur-J and RealBlur-R; name the folder of one, RealBlur-J_… or -R_…")
     blurred: dict[str, Path] = {}
     sharp: dict[str, Path] = {}
+    base = folder
     for line in lists[0].read_text(encoding="utf-8").splitlines():
         words = line.split()
         if len(words) < 2:
             continue
         scene = Path(words[1]).parts[-3] if len(Path(words[1]).parts) > 2 else ""
         key = f"{scene}/{Path(words[1]).stem.removeprefix('blur_')}"
-        sharp[key], blurred[key] = base / words[0], base / words[1]
+        sharp[key], blurred[key] = around / words[0], around / words[1]
+        base = around / Path(words[1]).parts[0]
     return Layout(f"RealBlur-{lists[0].name[9]}", wanted, "", base, blurred, sharp)
 
 

@@ -67,6 +67,29 @@ def test_files_are_written_also_where_nobody_reads_the_table(evaluate, tmp_path:
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 4
 
 
+def test_a_report_that_cannot_be_written_costs_no_other(evaluate, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def read_only(*_: object, path: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("deblur_cli.evaluation.report_files.write_csv", read_only)
+    files = [tmp_path / name for name in ("scores.csv", "scores.json", "scores.html")]
+    result = evaluate(gopro(tmp_path / "data"), "--csv", files[0], "--json", files[1], "--html", files[2])
+    assert result.code == 2
+    assert "Read-only file system" in result.stderr and "blurred input" in result.stdout
+    assert [file.exists() for file in files] == [False, True, True]
+
+
+def test_pictures_are_not_saved_over_those_that_are_scored(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    blurred, sharp = tmp_path / "out/test-tiny", tmp_path / "sharp"
+    write_pair(blurred / "street/1.png", sharp / "street/1.png")
+    before = (blurred / "street/1.png").read_bytes()
+    for scored in (["--blurred", blurred, "--sharp", sharp], ["--blurred", sharp, "--sharp", blurred]):
+        result = evaluate(*scored, "--save", tmp_path / "out")
+        assert result.code == 2
+        assert "would write over" in result.stderr
+    assert (blurred / "street/1.png").read_bytes() == before
+
+
 def test_two_folders_without_rounding(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write_pair(tmp_path / "a/1.png", tmp_path / "b/1.png")
     result = evaluate("--blurred", tmp_path / "a", "--sharp", tmp_path / "b", "--float")

@@ -43,6 +43,7 @@ def test_realblur_is_what_its_list_says(tmp_path: Path) -> None:
         assert names(found) == [("scene050", "1"), ("scene050", "2"), ("scene051", "1")]
         assert found.pairs[1].sharp == tmp_path / "RealBlur-J_ECC/scene050/gt/gt_2.png"
         assert not found.video  # numbered, but no frames of one
+        assert found.folders == (tmp_path / "RealBlur-J_ECC",)  # and not what lies around it
     (tmp_path / "RealBlur-J_ECC/scene050/gt/gt_2.png").unlink()
     with pytest.raises(
         DatasetError, match=r"1 picture in .* does not pair .*: scene050/2 cannot be read: .*No such file"
@@ -76,6 +77,13 @@ def test_kohler_has_all_frames_of_each_trajectory(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="Image4/Kernel4 has no sharp picture"):
         find_pairs(tmp_path)
     assert find_pairs(tmp_path, allow_partial=True).left_out == ("Image4/Kernel4 has no sharp picture",)
+
+
+def test_two_pictures_of_one_name_are_not_both_kohlers(tmp_path: Path) -> None:
+    kohler(tmp_path, {(1, 1): 1})
+    write(tmp_path / "restored/Blurry1_1.png", noise(0))
+    with pytest.raises(DatasetError, match=r"Blurry1_1.png' are the same picture of Köhler's; move one out of the set"):
+        find_pairs(tmp_path)
 
 
 def test_frames_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
