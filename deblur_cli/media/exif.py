@@ -239,6 +239,7 @@ def block_of(order: str, directory: Directory) -> bytes:
     return header + assemble(order, directory, 8)
 
 
+_XMP_MOTION = re.compile(rb"""((?:MotionPhoto|MicroVideo)\s*(?:=\s*["']|>)\s*)1(?=\s*["'<])""")
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>)\s*)([1-8])""")
 
 
@@ -251,3 +252,11 @@ def xmp_orientation(xmp: bytes) -> int | None:
 def xmp_upright(xmp: bytes) -> bytes:
     """The packet with every orientation set to 1; its length stays, so a signed size elsewhere still holds."""
     return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+
+
+def xmp_still(xmp: bytes) -> bytes:
+    """The packet of a photo that has no clip behind it (any more): what says that one follows says 0; the same length.
+
+    The properties are those of Android's motion photo format 1.0, and `MicroVideo` of the one before it.
+    """
+    return _XMP_MOTION.sub(rb"\g<1>0", xmp)

@@ -10,7 +10,7 @@ import numpy as np
 from deblur_cli.errors import PhotoError
 from deblur_cli.media import exif
 from deblur_cli.media.photo import HeifFacts, Photo
-from deblur_cli.media.pixels import check_size, joined
+from deblur_cli.media.pixels import check_size, joined, unpremultiplied
 
 DEFAULT_QUALITY = 90
 _CODED = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
@@ -59,6 +59,8 @@ def read(data: bytes) -> Photo:
     channels = array.shape[2]
     alpha = np.ascontiguousarray(array[:, :, -1]) if channels in (2, 4) else None
     pixels = array[:, :, :3] if channels >= 3 else array[:, :, 0]
+    if alpha is not None and picture.premultiplied_alpha:
+        pixels = unpremultiplied(pixels, alpha)
     coded = info.get("nclx_profile")
     block = exif.normalised(info.get("exif"))
     notes = _notes(container, info)
@@ -69,9 +71,9 @@ def read(data: bytes) -> Photo:
         "HEIF",
         alpha,
         # The rotation is in boxes of its own and already applied; the tag is a copy of it for other programs.
-        exif=exif.upright(block),
+        exif=exif.upright(block, turned=(exif.orientation(block) or 1) > 4),
         icc=info.get("icc_profile") or b"",
-        xmp=exif.xmp_upright(info.get("xmp") or b""),
+        xmp=exif.xmp_still(exif.xmp_upright(info.get("xmp") or b"")),
         depth=depth,
         facts=HeifFacts(depth, int(info.get("chroma", 420)), {key: coded[key] for key in _CODED} if coded else None),
         warnings=notes,

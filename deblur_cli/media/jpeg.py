@@ -167,7 +167,7 @@ def read(data: bytes) -> Photo:
         "JPEG",
         exif=block,
         icc=icc,
-        xmp=info.get("xmp") or b"",
+        xmp=exif.xmp_still(info.get("xmp") or b""),
         dpi=dpi if dpi and dpi[0] > 0 and dpi[1] > 0 else None,
         cmyk=is_cmyk,
         facts=facts,

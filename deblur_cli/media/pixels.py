@@ -46,8 +46,10 @@ def check_size(width: int, height: int, length: int) -> None:
 
 @functools.cache
 def _set_up_pillow() -> None:
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
+    # A printer's profile has more than the megabyte that Pillow grants one text; all together keep to its limit.
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
     # Pillow raises past twice its limit and warns below; ours is the same for every format, and an error.
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -28,7 +28,10 @@ _HEADER_END = 33
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 # What holds for the picture at any depth and colour type. Resolution, ICC, EXIF and XMP travel apart.
 _KEPT = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"tEXt", b"zTXt", b"iTXt")
-_CARRIED = (_XMP_KEYWORD.lower(), b"raw profile type exif", b"raw profile type app1", b"raw profile type xmp")
+_RAW_PROFILES = {f"raw profile type {kind}": kind for kind in ("exif", "app1", "xmp")}
+_CARRIED = (_XMP_KEYWORD.lower(), *map(str.encode, _RAW_PROFILES))
+# What stands before an XMP packet in a JPEG's APP1 segment.
+_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\x00"
 _INCH = 0.0254
 
 
@@ -60,12 +63,27 @@ def _kept(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(kept)
 
 
-def _raw_profile(text: object) -> bytes:
-    """The EXIF block in a text chunk as ImageMagick writes it: name, length, then lines of hexadecimal digits."""
-    try:
-        return bytes.fromhex("".join(str(text).split("\n")[3:]))
-    except ValueError:
-        return b""
+def _raw_profiles(info: Mapping[object, object], notes: list[str]) -> tuple[bytes, bytes]:
+    """EXIF and XMP in text chunks as ImageMagick writes them: name, length, then lines of hexadecimal digits.
+
+    APP1, a segment of a JPEG, holds the one or the other. Both are empty where there are none.
+    """
+    block = packet = b""
+    for key, text in info.items():
+        kind = _RAW_PROFILES.get(str(key).lower())
+        if kind is None:
+            continue
+        try:
+            profile = bytes.fromhex("".join(str(text).split("\n")[3:]))
+        except ValueError:
+            profile = b""
+        if kind == "xmp" or profile.startswith(_XMP_PREFIX):
+            packet = packet or profile.removeprefix(_XMP_PREFIX)
+        else:
+            block = block or profile
+        if not profile:
+            notes.append(f"a profile of the type {kind} in its text is damaged and is not kept")
+    return block, packet
 
 
 def _decode_16_bits(data: bytes, colour_type: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -113,11 +131,13 @@ def read(data: bytes) -> Photo:
     image.close()
     if depth == 16:
         pixels, alpha = _decode_16_bits(data, colour_type)
-    raw = info.get("exif") or _raw_profile(info.get("Raw profile type exif", ""))
+    raw_block, raw_packet = _raw_profiles(info, notes)
+    raw = info.get("exif") or raw_block
     block = exif.normalised(raw)
     if raw and not block:
         notes.append("its EXIF is damaged and is not kept")
-    xmp = info.get("xmp") or b""
+    # In an iTXt chunk, as it should be; or in another text, which Pillow reads as Latin-1; or in a raw profile.
+    xmp = info.get("xmp") or str(info.get(_XMP_KEYWORD.decode(), "")).encode("latin-1", "replace") or raw_packet
     return Photo(
         pixels,
         "PNG",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -127,7 +128,24 @@ def test_heic_is_upright_once() -> None:
     assert photo.pixels.shape == (40, 24, 3)
     assert np.abs(photo.pixels.astype(int) - np.rot90(stored, -1)).max() <= 12
     assert exif.orientation(photo.exif) == 1
+    details = exif.parse(photo.exif)[1][exif.EXIF_DIRECTORY]
+    assert [struct.unpack("<I", details[tag].value)[0] for tag in (40962, 40963)] == [24, 40]  # type: ignore[index,union-attr]
     assert opened(written(photo, "HEIF")).size == (24, 40)
+
+
+def test_premultiplied_alpha_of_a_heic_is_divided_out() -> None:
+    import pillow_heif
+
+    if not pillow_heif.libheif_info()["HEIF"]:
+        pytest.skip("no HEVC encoder")
+    premultiplied = np.full((24, 40, 4), 100, np.uint8)
+    premultiplied[:, :, 3] = 128
+    stream = io.BytesIO()
+    pillow_heif.from_bytes("RGBa", (40, 24), premultiplied.tobytes()).save(stream, quality=-1, chroma=444)
+    photo = photos.read(io.BytesIO(stream.getvalue()))
+    assert photo.alpha is not None
+    assert np.abs(photo.alpha.astype(int) - 128).max() <= 1
+    assert np.abs(photo.pixels.astype(int) - 199).max() <= 4
 
 
 def test_an_orientation_in_the_xmp_alone_counts() -> None:
@@ -276,6 +294,37 @@ def test_exif_that_imagemagick_put_into_text_moves_into_its_chunk() -> None:
     check_exif(opened(after).getexif())
 
 
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
+def test_xmp_in_other_texts_than_its_own_moves_into_its_chunk(kind: bytes) -> None:
+    def text(keyword: bytes, words: bytes) -> bytes:
+        return chunk(kind, keyword + b"\x00" + (b"\x00" + zlib.compress(words) if kind == b"zTXt" else words))
+
+    def raw(profile: bytes) -> bytes:
+        return f"\nany\n{len(profile):8d}\n{profile.hex()}\n".encode()
+
+    packet = XMP % 6
+    segment = b"http://ns.adobe.com/xap/1.0/\x00" + packet
+    for found in (
+        text(b"XML:com.adobe.xmp", packet),
+        text(b"Raw profile type xmp", raw(packet)),
+        text(b"Raw profile type APP1", raw(segment)),
+    ):
+        photo = photos.read(io.BytesIO(png(smooth(8, 16), found)))
+        assert photo.pixels.shape == (16, 8, 3)
+        assert photo.xmp == XMP % 1 and not photo.warnings
+        assert photos.read(io.BytesIO(written(photo, "PNG"))).xmp == XMP % 1
+    block = text(b"Raw profile type APP1", raw(exif.PREFIX + exif_block(6)))
+    check_exif(opened(written(photos.read(io.BytesIO(png(smooth(8, 16), block))), "PNG")).getexif())
+    damaged = photos.read(io.BytesIO(png(smooth(8, 16), text(b"Raw profile type xmp", b"\nxmp\n 4\nxyz"))))
+    assert damaged.warnings == ["a profile of the type xmp in its text is damaged and is not kept"]
+
+
+def test_a_profile_of_several_megabytes_stays_in_a_png() -> None:
+    profile = srgb() + bytes(3_000_000)
+    data = written(Photo(smooth(8, 8), "PNG", icc=profile), "PNG")
+    assert photos.read(io.BytesIO(data)).icc == profile
+
+
 @pytest.mark.parametrize("container", ["JPEG", "TIFF"])
 def test_cmyk_comes_back_as_cmyk(container: str) -> None:
     inks = np.zeros((16, 24, 4), np.uint8)
@@ -327,6 +376,18 @@ def test_what_stands_behind_a_jpeg_is_dropped_with_a_warning(tail: bytes) -> Non
     assert photos.read(io.BytesIO(data)).warnings == []
     photo = photos.read(io.BytesIO(data + tail))
     assert len(photo.warnings) == 1 and ("motion" in photo.warnings[0]) == (b"ftyp" in tail)
+
+
+def test_a_motion_photo_without_its_clip_does_not_claim_to_have_one() -> None:
+    packet = XMP.replace(
+        b"tiff:Orientation", b'GCamera:MotionPhoto="1" GCamera:MotionPhotoVersion="1" tiff:Orientation'
+    )
+    data = encoded(Image.fromarray(smooth(16, 16)), "JPEG", xmp=packet % 1) + b"\x00\x00\x00\x18ftypmp42" + bytes(40)
+    photo = photos.read(io.BytesIO(data))
+    assert photo.xmp == (packet % 1).replace(b'MotionPhoto="1"', b'MotionPhoto="0"')
+    assert (
+        exif.xmp_still(b"<GCamera:MicroVideo>1</GCamera:MicroVideo>") == b"<GCamera:MicroVideo>0</GCamera:MicroVideo>"
+    )
 
 
 def test_the_first_picture_of_an_mpo_is_the_photo() -> None:
