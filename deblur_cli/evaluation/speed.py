@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import platform
 import signal
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -296,17 +298,25 @@ def write_json(speeds: Iterable[Speed], path: Path) -> None:
 
 def _measure_apart(path: Literal["eager", "engine"], *asked: Any) -> Timing | None:
     """`measure` in a process that is started for it; None where memory ran out."""
-    with ProcessPoolExecutor(
-        1,
-        mp_context=multiprocessing.get_context("spawn"),
-        # Ctrl-C goes to both; that one is enough to speak of it.
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawning, initializer=_end_with_parent) as process:
         try:
             return process.submit(measure, path, *asked).result()
         except (OutOfMemoryError, BrokenProcessPool):  # the latter where the system ended it for want of memory
             return None
+
+
+def _end_with_parent() -> None:
+    """What a process that measures does first: whatever ends the one that asked ends it, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C goes to both; that one is enough to speak of it
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _eager(model: LoadedModel, frame: Tensor) -> Callable[[], object]:

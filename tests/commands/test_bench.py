@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,3 +79,46 @@ def test_wrong_usage_is_one_line(
     assert result.code == 2
     assert result.stdout == ""
     assert problem in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks Linux for the children of a process")
+def test_a_killed_command_leaves_no_process_that_measures() -> None:
+    # Left alone it would go on for at least 20 seconds, and on two cores for two minutes.
+    command = [
+        "-m",
+        "deblur_cli",
+        "bench",
+        "-m",
+        "deblurgan",
+        "--size",
+        "1280x720",
+        "--runs",
+        "1000",
+        "--device",
+        "cpu",
+    ]
+    bench = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def measures(pid: str) -> bool:
+        try:
+            return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()  # empty where it has ended
+        except OSError:
+            return False
+
+    def measuring() -> list[str]:
+        children = Path(f"/proc/{bench.pid}/task/{bench.pid}/children").read_text().split()
+        return [pid for pid in children if measures(pid)]
+
+    def comes(condition: Callable[[], bool], seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.1)
+        return condition()
+
+    try:
+        assert comes(lambda: bool(measuring()), 60)
+        left = measuring()
+    finally:
+        bench.kill()
+        bench.wait()
+    assert comes(lambda: not any(map(measures, left)), 20)
