@@ -27,10 +27,9 @@ _WINDOW = 32
 _POOLED = 5  # Spectra of 5×5 windows are averaged: one window's own shows its content more than its blur.
 _AROUND = (5, 15)  # Sides in windows of the squares that each asks.
 _LOWEST = 4
-# H(−f) is H(f)'s conjugate: half of the plane says all. Rows are vertical frequencies, as `rfft2` orders them.
-_FREQUENCIES = [(y % _WINDOW, x) for x in range(_LOWEST + 1) for y in range(-_LOWEST, _LOWEST + 1) if x or y > 0]
 
-VALUES = len(SCALES) * len(_FREQUENCIES)
+# H(−f) is H(f)'s conjugate: half of the plane says all.
+VALUES = len(SCALES) * ((2 * _LOWEST + 1) ** 2 - 1) // 2
 """How many numbers describe the blur of a place."""
 
 # Powers are of values in [0, 1] under a Hann window: rounding to 8 bits leaves 2·10⁻⁴ at every frequency.
@@ -112,9 +111,10 @@ def _power(spectra: Tensor) -> Tensor:
 
 
 def _lowest(spectra: Tensor) -> Tensor:
-    """The lowest frequencies of N×h×w×32×17 spectra, N×h×w×40."""
-    rows, columns = zip(*_FREQUENCIES, strict=True)
-    return spectra[..., list(rows), list(columns)]
+    """The lowest frequencies of N×h×w×32×17 spectra, N×h×w×40: those of half a plane, column by column."""
+    # By slices: a list of indices has to reach a GPU first, for which all of its work is waited for.
+    columns = torch.cat([spectra[..., -_LOWEST:, : _LOWEST + 1], spectra[..., : _LOWEST + 1, : _LOWEST + 1]], dim=-2)
+    return columns.transpose(-2, -1).flatten(-2)[..., _LOWEST + 1 :]
 
 
 def _pooled(values: Tensor, windows: int = _POOLED) -> Tensor:

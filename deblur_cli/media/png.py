@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def _kept(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(kept)
 
 
-def _raw_profiles(info: Mapping[object, object], notes: list[str]) -> tuple[bytes, bytes]:
+def _raw_profiles(info: Mapping[Any, Any], notes: list[str]) -> tuple[bytes, bytes]:
     """EXIF and XMP in text chunks as ImageMagick writes them: name, length, then lines of hexadecimal digits.
 
     APP1, a segment of a JPEG, holds the one or the other. Both are empty where there are none.

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from deblur_cli.errors import UsageError
 from deblur_cli.training.degradations import add_noise, compress_jpeg, defocus
 from deblur_cli.training.shake import camera_shake
 
@@ -58,6 +59,13 @@ class BlurSettings:
     """Probability of sensor noise: shot noise of variance up to 0.001 x, read noise of deviation up to 0.01."""
     jpeg: float = 0.3
     """Probability of JPEG compression of quality 50 to 98 after everything else."""
+
+    def __post_init__(self) -> None:
+        shortest, longest = self.length
+        if not 0 < shortest <= longest:
+            raise UsageError(
+                f"a blur's length goes from more than 0 to as much or more, not from {shortest} to {longest}"
+            )
 
 
 def homographies(shake: Tensor, frame: tuple[int, int]) -> Tensor:

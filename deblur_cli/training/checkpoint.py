@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -96,6 +97,10 @@ def restore_checkpoint(
             index, key = name.split(".", 1)
             state.setdefault(int(index), {})[key] = tensor
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        for parameter, slot in optimizer.state.items():
+            for key, tensor in slot.items():
+                if tensor.shape == parameter.shape:  # the file has them contiguous; in other order steps are slower
+                    slot[key] = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,8 +9,10 @@ so the batch of step n is the same whether the run came there in one go or was r
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,12 +155,13 @@ class PairSource:
         return len(self.pairs)
 
     def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice, frames: int = 1) -> tuple[Tensor, Tensor]:
-        sequences = self.sequences(frames)
+        chosen = dice.host.choices(self.sequences(frames), k=count)
+        files_of = [[*(blurred for blurred, _ in pairs), *(sharp for _, sharp in pairs)] for pairs in chosen]
+        with ThreadPoolExecutor() as readers:  # decoders let go of the interpreter's lock
+            loaded = list(readers.map(load_picture, itertools.chain.from_iterable(files_of)))
         drawn = []
-        for _ in range(count):
-            pairs = dice.host.choice(sequences)
-            files = [blurred for blurred, _ in pairs] + [sharp for _, sharp in pairs]
-            pictures = [load_picture(path) for path in files]
+        for number, files in enumerate(files_of):
+            pictures = loaded[number * len(files) : (number + 1) * len(files)]
             if len({picture.shape for picture in pictures}) > 1:
                 raise DatasetError(f"{files[0]}: the {len(files)} pictures of its sequence differ in size")
             both = torch.stack(pictures)
@@ -205,7 +208,7 @@ def load_picture(path: Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous()
 
 
-def load_photos(files: Iterable[Path], smallest: int) -> list[Tensor]:
+def load_photos(files: Iterable[Path], smallest: int, purpose: str = "train on") -> list[Tensor]:
     """Read photos into memory, each 3×H×W uint8; those whose shorter side is under `smallest` pixels are left out.
 
     Raises:
@@ -213,7 +216,7 @@ def load_photos(files: Iterable[Path], smallest: int) -> list[Tensor]:
     """
     pictures = [picture for picture in map(load_picture, files) if min(picture.shape[1:]) >= smallest]
     if not pictures:
-        raise DatasetError(f"no photo of at least {smallest} pixels to train on")
+        raise DatasetError(f"no photo of at least {smallest} pixels to {purpose}")
     return pictures
 
 
@@ -319,11 +322,19 @@ class Pool:
     def _make(self, chunk: int, due: int) -> tuple[Tensor, Tensor]:
         dice = Dice.seeded(self.device, self.seed, "chunk", chunk)
         weights, blur = self.mixture(due)
+        require_sources(self.sources, weights)
         shares = [weights.get(source.kind, 0.0) for source in self.sources]
-        if not sum(shares) > 0:
-            raise DatasetError(f"this recipe's stage draws from {', '.join(weights)}, and none of these was given")
         (source,) = dice.host.choices(self.sources, shares)
         return source.draw(self._chunk, self.settings.size, blur, dice, self.frames)
+
+
+def require_sources(sources: Sequence[Source], weights: Mapping[str, float]) -> None:
+    """Raise `DatasetError` unless there is a source of a kind that has a weight."""
+    wanted = [kind for kind, weight in weights.items() if weight > 0]
+    if not any(source.kind in wanted for source in sources):
+        raise DatasetError(
+            f"a stage of this recipe draws from {' and '.join(wanted)} alone, and none of these was given"
+        )
 
 
 def _in_frames(both: Tensor, frames: int) -> tuple[Tensor, Tensor]:

@@ -52,12 +52,19 @@ def find_files(
     found_photos = [file.path for file in gather_photos([str(photos)]).files] if photos else []
     if photos and not found_photos:
         raise DatasetError(f"there is no photo in {photos}")
-    return TrainingFiles(
+    if len(found_photos) == 1:
+        raise DatasetError(f"the photo in {photos} would be held out to validate on; give at least two")
+    files = TrainingFiles(
         photos=tuple(sorted(found_photos)),
         clips=_clips_below(clips_folder) if clips_folder else (),
         pairs=_pairs_of(data, "train") if data else (),
         validation=_pairs_of(validation, "test") if validation else (),
     )
+    if set(files.pairs) & set(files.validation):
+        raise DatasetError(
+            f"--data and --validation are the same pairs, of {data}, which has no splits; keep some apart"
+        )
+    return files
 
 
 def load_sources(files: TrainingFiles, pool: PoolSettings, device: torch.device, frames: int = 1) -> list[Source]:
@@ -93,10 +100,13 @@ def load_validator(files: TrainingFiles, recipe: Recipe, device: torch.device) -
     """The sets that a run is validated on, or None where there are none; held-out photos get its last stage's blur."""
     sets: list[ValidationSet] = []
     if files.photos:
-        held_out = PhotoSource(load_photos(files.photos[::HELD_OUT], 256))
+        held_out = PhotoSource(
+            load_photos(files.photos[::HELD_OUT], 256, "validate on (every 20th by name is held out)")
+        )
         sets.append(synthetic_set(held_out, recipe.stages[-1].blur, frames=recipe.frames))
     if files.validation:
-        sets.append(paired_set("pairs", files.validation, model_info(recipe.model).multiple_of, recipe.frames))
+        multiple_of = model_info(recipe.model).for_options(recipe.options).multiple_of
+        sets.append(paired_set("pairs", files.validation, multiple_of, recipe.frames))
     return Validator(sets, device) if sets else None
 
 

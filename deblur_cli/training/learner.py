@@ -42,7 +42,14 @@ class Learner:
                 f"{self.processes} processes cannot share a batch of {recipe.batch} evenly: "
                 f"the recipe's batch must be a multiple of {self.processes}"
             )
-        recurrent = models.model_info(recipe.model).recurrent
+        info = models.model_info(recipe.model).for_options(recipe.options)
+        for stage in recipe.stages:
+            if stage.crop % info.multiple_of:
+                raise UsageError(
+                    f"recipe '{recipe.name}': '{recipe.model}' takes sides that are multiples of {info.multiple_of} "
+                    f"pixels, not crops of {stage.crop}"
+                )
+        recurrent = info.recurrent
         if recipe.frames > 1 and not recurrent:
             raise UsageError(f"recipe '{recipe.name}': frames are for recurrent networks, '{recipe.model}' is none")
         if start is None and recipe.start:

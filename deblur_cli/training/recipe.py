@@ -134,6 +134,9 @@ class Recipe:
     """Stages in order."""
 
     def __post_init__(self) -> None:
+        for field_name in ("steps", "batch", "frames", "validate_every", "save_every"):
+            if getattr(self, field_name) < 1:
+                raise UsageError(f"recipe '{self.name}': {field_name} must be at least 1")
         ends = [stage.until for stage in self.stages]
         if not ends or ends != sorted(ends) or ends[-1] != 1.0:
             raise UsageError(f"recipe '{self.name}': the stages' `until` must rise to 1, not {ends}")

@@ -17,7 +17,7 @@ from deblur_cli.errors import TrainingError
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import Progress, read_checkpoint, restore_checkpoint, save_checkpoint
 from deblur_cli.training.curves import Curves, Report
-from deblur_cli.training.data import Pool, Source
+from deblur_cli.training.data import Pool, Source, require_sources
 from deblur_cli.training.export import BEST, write_weights
 from deblur_cli.training.learner import Learner
 from deblur_cli.training.pictures import write_png
@@ -27,6 +27,9 @@ from deblur_cli.training.validation import Validator
 CHECKPOINT = "checkpoint.safetensors"
 CURVES = "curves.csv"
 PICTURE = "validation.png"
+
+_ADJUSTABLE = ("steps", "rate", "final_rate", "gradient_norm")
+"""What may be another in a recipe than in the checkpoint that is gone on from: a longer run, or a calmer one."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def train(
     done = Progress()
     if resume:
         saved, done, tensors = read_checkpoint(output / CHECKPOINT)
-        if replace(saved, steps=recipe.steps) != recipe:
+        if replace(saved, **{name: getattr(recipe, name) for name in _ADJUSTABLE}) != recipe:
             raise TrainingError(
                 f"the checkpoint in {output} belongs to another recipe ('{saved.name}'); use a new folder"
             )
@@ -98,6 +101,8 @@ def train(
         stage = recipe.stage_at(progress_at(step))
         return stage.weights, stage.blur
 
+    for stage in recipe.stages:  # now, and not when an hour has gone into the stages before
+        require_sources(sources, stage.weights)
     pool = Pool(sources, recipe.pool, recipe.batch, recipe.seed, accelerator.device, mixture_at, recipe.frames)
     material = {source.kind: len(source) for source in sources}
     last = min(recipe.steps, limits.steps or recipe.steps)
@@ -115,13 +120,15 @@ def train(
             losses = dict(zip(found, values, strict=True))
             if not all(map(math.isfinite, values)):
                 what = ", ".join(f"{name} {value}" for name, value in losses.items())
-                raise TrainingError(
-                    f"not finite in step {done.step}: {what}; the last good state is in {output / CHECKPOINT}: "
-                    "lower the learning rate and go on with --resume"
-                )
+                kept = (output / CHECKPOINT).exists()
+                remedy = f"go on from {output / CHECKPOINT} with --resume" if kept else "begin anew"
+                raise TrainingError(f"not finite in step {done.step}: {what}; lower the recipe's rate and {remedy}")
             learner.update(done.step)
             plateau = done.plateau.after(losses["loss"], recipe.schedule)
             number = recipe.stages.index(stage)
+            if stage.adversarial_weight and not recipe.stages[done.stage].adversarial_weight:
+                # Critics cost PSNR: compared with weights from before one, those that met it would never be kept.
+                done = replace(done, best=-math.inf)
             done = replace(done, step=done.step + 1, stage=number, elapsed=elapsed, plateau=plateau)
             finished = done.step >= last or progress_at(done.step) >= 1 or wish > 0
             scores = None

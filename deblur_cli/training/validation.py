@@ -17,6 +17,8 @@ from deblur_cli.training.pictures import contact_sheet
 from deblur_cli.training.sequences import followers
 from deblur_cli.training.unrolled import Unrolled, full_size
 
+_NO_DIFFERENCE = 100.0
+"""PSNR in dB of what is the same to the last bit, as the sky is with and without blur: infinite ones have no mean."""
 _SHOWN = 2
 """Pairs of each set that stand in the picture."""
 
@@ -99,4 +101,5 @@ class Validator:
 
 
 def _mean_psnr(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    return fmean(value for one, sharp in pairs for value in psnr(one.float(), sharp.float(), data_range=255).tolist())
+    values = (value for one, sharp in pairs for value in psnr(one.float(), sharp.float(), data_range=255).tolist())
+    return fmean(min(value, _NO_DIFFERENCE) for value in values)

@@ -104,6 +104,37 @@ def test_sequences_are_found_in_reds(tmp_path: Path, unpacked: str) -> None:
     assert blurred.shape == sharp.shape == (2, 2, 3, 32, 32)
 
 
+def test_nothing_is_both_trained_on_and_validated_on(photos: Path, tmp_path: Path) -> None:
+    for part in ("input", "target"):
+        write_pictures(tmp_path / "own" / part, ["1", "2"])
+    with pytest.raises(DatasetError, match="are the same pairs"):
+        find_files(data=tmp_path / "own", validation=tmp_path / "own")
+    for photo in sorted(photos.iterdir())[1:]:
+        photo.unlink()
+    with pytest.raises(DatasetError, match="give at least two"):
+        find_files(photos=photos)
+
+
+def test_small_photos_are_no_use_for_validation(photos: Path) -> None:
+    cv2.imwrite(str(photos / "00.png"), np.zeros((90, 90, 3), np.uint8))
+    for name in ("20.png", "21.png"):
+        (photos / name).unlink()
+    with pytest.raises(DatasetError, match="no photo of at least 256 pixels to validate on"):
+        load_validator(find_files(photos=photos), RECIPE, CPU)
+
+
+def test_validation_pairs_fit_the_network_that_the_options_build(tmp_path: Path) -> None:
+    for part in ("input", "target"):
+        write_pictures(tmp_path / part, ["1"])
+    options = {"width": 4, "encoders": [1, 1], "middle": 1, "decoders": [1, 1]}
+    for more, sides in ((0, (48, 64)), (3, (32, 64))):
+        deeper = {"encoders": [1] * (2 + more), "decoders": [1] * (2 + more)}
+        recipe = Recipe(model="nafnet", options={**options, **deeper})
+        validator = load_validator(TrainingFiles(validation=find_files(data=tmp_path).pairs), recipe, CPU)
+        assert validator is not None
+        assert validator.sets[0].pairs[0][0].shape[2:] == sides
+
+
 def test_what_holds_nothing_is_said(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="nothing to train on"):
         find_files()

@@ -112,6 +112,9 @@ def test_every_field_is_documented() -> None:
         ("model = 'lite'\nadversarial.kind = 'lsgan'", "wgan-gp"),
         ("model = 'lite'\nschedule.kind = 'linear'", "polynomial"),
         ("model = 'lite'\n[[stages]]\ncontent_weight = 0.0", "no loss has a weight"),
+        ("model = 'lite'\nsave_every = 0", "save_every must be at least 1"),
+        ("model = 'lite'\n[[stages]]\nblur.length = [0, 40]", "length goes from more than 0"),
+        ("model = 'lite'\n[[stages]]\nblur.length = [9, 4]", "not from 9.0 to 4.0"),
         ("model =", "not valid TOML"),
     ],
 )

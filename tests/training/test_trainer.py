@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 import models
-from deblur_cli.errors import TrainingError, UsageError
+from deblur_cli.errors import DatasetError, TrainingError, UsageError
 from deblur_cli.training.adversarial import AdversarialSettings
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.checkpoint import read_checkpoint
+from deblur_cli.training.checkpoint import read_checkpoint, restore_checkpoint
 from deblur_cli.training.curves import Curves, Report
 from deblur_cli.training.data import Dice, PhotoSource, PoolSettings, Source
 from deblur_cli.training.export import BEST, export_run
@@ -379,9 +379,55 @@ def test_a_recipe_can_name_the_weights_it_begins_with(tmp_path: Path, accelerato
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, sources: list[Source], accelerator: object) -> None:
     run(RECIPE, sources, tmp_path, accelerator, limits=Limits(steps=5))
     with pytest.raises(TrainingError, match="another recipe"):
-        run(replace(RECIPE, rate=1e-2), sources, tmp_path, accelerator, resume=True)
-    # More steps is the one thing that may change: it is how a run is prolonged.
-    assert run(replace(RECIPE, steps=30), sources, tmp_path, accelerator, resume=True)[-1].step == 30
+        run(replace(RECIPE, loss="mse"), sources, tmp_path, accelerator, resume=True)
+    # What may change: a run is prolonged by more steps, and one that came apart goes on with smaller ones.
+    calmer = replace(RECIPE, steps=30, rate=1e-4, final_rate=1e-6, gradient_norm=0.1)
+    reports = run(calmer, sources, tmp_path, accelerator, resume=True)
+    assert reports[-1].step == 30
+    assert max(report.rate for report in reports) <= 1e-4
+
+
+def test_the_best_weights_are_those_that_met_the_critic(
+    tmp_path: Path, sources: list[Source], accelerator: object
+) -> None:
+    class Falling:
+        """Says of each validation that it is worse than the one before."""
+
+        gain = 5.0
+
+        def score(self, network: object) -> dict[str, float]:
+            self.gain -= 1.0
+            return {"set": 30 + self.gain, "set blurred": 30.0, "mean": self.gain}
+
+        def picture(self, network: object) -> Tensor:
+            return torch.zeros(3, 8, 8, dtype=torch.uint8)
+
+    run(replace(AGAINST_A_CRITIC, validate_every=2), sources, tmp_path, accelerator, validator=Falling())
+    assert read_checkpoint(tmp_path / CHECKPOINT)[1].best == 2.0  # of step 6, the first after the critic came in
+    assert models.load_model(tmp_path / BEST).card["steps"] == 6
+
+
+def test_moments_come_back_in_the_order_of_their_parameters(
+    tmp_path: Path, sources: list[Source], accelerator: object
+) -> None:
+    run(replace(RECIPE, optimizer="adam"), sources, tmp_path, accelerator, limits=Limits(steps=2))
+    learner = Learner(replace(RECIPE, optimizer="adam"), accelerator)
+    restore_checkpoint(read_checkpoint(tmp_path / CHECKPOINT)[2], learner.modules, learner.optimizers)
+    ((parameter, slot), *_) = learner.optimizers[0].state.items()
+    assert parameter.is_contiguous(memory_format=torch.channels_last) and not parameter.is_contiguous()
+    assert slot["exp_avg"].stride() == parameter.stride()
+
+
+def test_what_a_later_stage_lacks_is_said_before_the_first(
+    tmp_path: Path, sources: list[Source], accelerator: object
+) -> None:
+    later = replace(RECIPE.stages[-1], photos=0.0, clips=0.0)
+    with pytest.raises(DatasetError, match="draws from pairs alone"):
+        run(replace(RECIPE, stages=(RECIPE.stages[0], later)), sources, tmp_path, accelerator)
+    odd = replace(RECIPE, stages=(RECIPE.stages[0], replace(RECIPE.stages[-1], crop=30)))
+    with pytest.raises(UsageError, match="multiples of 4 pixels, not crops of 30"):
+        run(odd, sources, tmp_path, accelerator)
+    assert not (tmp_path / CHECKPOINT).exists()
 
 
 def test_damaged_and_foreign_checkpoints_are_one_clear_line(

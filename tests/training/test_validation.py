@@ -10,7 +10,7 @@ from deblur_cli.evaluation.metrics import psnr
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import PhotoSource
 from deblur_cli.training.unrolled import Unrolled
-from deblur_cli.training.validation import Validator, paired_set, synthetic_set
+from deblur_cli.training.validation import ValidationSet, Validator, paired_set, synthetic_set
 
 CPU = torch.device("cpu")
 
@@ -52,6 +52,16 @@ def test_pictures_numbered_in_a_row_are_scored_as_sequences(tmp_path: Path) -> N
     frames = [(blurred[:1].expand_as(sharp), sharp), *rest]
     each = torch.cat([psnr(image.float(), target.float(), data_range=255) for image, target in frames])
     assert scores["pairs"] == pytest.approx(float(each.mean()))
+
+
+def test_pictures_without_any_difference_leave_a_score() -> None:
+    sky = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
+    noise = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    scores = Validator([ValidationSet("held out", [(sky, sky), (noise.roll(1, -1), noise)])], CPU).score(
+        Unrolled(torch.nn.Identity(), recurrent=False)
+    )
+    assert scores["mean"] == 0.0
+    assert 50 < scores["held out"] < 60
 
 
 def test_a_recurrent_network_is_scored_and_shown_on_sequences_of_photos() -> None:
