@@ -63,6 +63,8 @@ class Encoder:
     options: tuple[str, ...] = ()
     even: bool = False
     """Whether it refuses sizes that are no multiple of the chroma sampling."""
+    alpha: str | None = None
+    """The one pixel format with alpha that players know, where it has others as well; None: any that it has."""
     mastering: str | None = None
     """How it is told of an HDR10 mastering display: the option that takes its parameters; None: it cannot be."""
 
@@ -83,7 +85,11 @@ ENCODERS: dict[str, tuple[Encoder, ...]] = {
         Encoder("libsvtav1", 22, "6", mastering="svtav1-params"),
         Encoder("libaom-av1", 20, "6", "cpu-used", ("-row-mt", "1")),
     ),
-    "vp9": (Encoder("libvpx-vp9", 22, "3", "cpu-used", ("-b:v", "0", "-row-mt", "1", "-deadline", "good")),),
+    "vp9": (
+        Encoder(
+            "libvpx-vp9", 22, "3", "cpu-used", ("-b:v", "0", "-row-mt", "1", "-deadline", "good"), alpha="yuva420p"
+        ),
+    ),
     "prores": (Encoder("prores_ks", None, "auto", "profile:v", ("-vendor", "apl0")),),
     "ffv1": (Encoder("ffv1", options=("-level", "3", "-g", "1", "-slicecrc", "1")),),
 }
@@ -196,6 +202,8 @@ def _encoder(family: str, video: VideoFormat, source: VideoInfo | None) -> tuple
     chosen: list[tuple[int, int, Encoder, str]] = []
     for encoder in present:
         formats = ffmpeg.encoder_formats(encoder.name) or ["yuv420p"]
+        if encoder.alpha:
+            formats = [name for name in formats if name == encoder.alpha or not nearest_planar(name).alpha]
         best = least_loss(video.pixels, formats, video.height, video.width, even=encoder.even)
         if best is not None:
             chosen.append((len(losses(video.pixels, nearest_planar(best))), len(chosen), encoder, best))

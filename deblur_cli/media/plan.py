@@ -155,6 +155,9 @@ def _frames_item(source: Found, folder: Path, overwrite: bool, disk: Disk) -> It
         return Item(source.path, folder, "refuse", f"the folder '{folder}' is the input, or lies in it")
     if entry and not entry.is_folder:
         return Item(source.path, folder, "refuse", f"'{folder}' is a file, not a folder for pictures")
+    if entry and folder.is_mount():
+        reason = f"'{folder}' is a mount point, which no other folder can take the place of; name a folder inside it"
+        return Item(source.path, folder, "refuse", reason)
     if entry and any(folder.iterdir()):
         if not overwrite:
             return Item(source.path, folder, "skip", EXISTS)

@@ -94,7 +94,7 @@ def _rewritten(stream: Stream, source: VideoInfo) -> bool:
     """Whether a stream comes about anew: time code tracks from metadata, tracks of chapter titles from chapters."""
     if stream.kind != "data":
         return False
-    return "tmcd" in stream.detail or bool(source.chapters and re.search(r"bin_data|\(text ", stream.detail))
+    return "tmcd" in stream.detail or bool(source.chapters and "(text " in stream.detail)
 
 
 def _codec(source: VideoInfo, stream: Stream, container: Container) -> str | None:
@@ -114,5 +114,8 @@ def _accepted(source: VideoInfo, stream: Stream, container: Container, codec: st
     stream_options = ["-map", f"0:{stream.index}", "-c", codec, "-t", "0.5"]
     nothing = ["-f", container.format, "-y", os.devnull]
     tried = ffmpeg.run([*ffmpeg.QUIET, *source_options, *stream_options, *nothing])
-    told = tried.stderr.decode("utf-8", "replace")
-    return tried.returncode == 0 and "may not be recognized" not in told and "not supported" not in told
+    told = tried.stderr.decode("utf-8", "replace").splitlines()
+    # What is said of the source as it is opened is no word on the file.
+    of_source = f"[{source.container} @" if source.container != container.format else "[in#"
+    doubts = [line for line in told if re.search("may not be recognized|not supported", line)]
+    return tried.returncode == 0 and all(line.startswith(of_source) for line in doubts)

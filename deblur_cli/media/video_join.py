@@ -7,12 +7,13 @@ import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import container_of
 from deblur_cli.media.files import temporary_name
-from deblur_cli.media.probe import VideoInfo
+from deblur_cli.media.probe import VideoInfo, probe
 from deblur_cli.media.streams import copied, display_options
 from deblur_cli.media.video_writer import container_options, cut_options, limit_options, origin_of
 
@@ -97,9 +98,11 @@ def join_segments(
     parts = [timestamps(segment) for segment in segments]
     if not parts or not all(parts):
         raise VideoError(f"{target}: there is a segment without frames, or none at all")
+    # Matroska notes beside the pictures that they have alpha; what the source's own stream says of itself has no such.
+    opacity = [f"-metadata:s:{others.position}", "alpha_mode=1"] if _has_noted_alpha(segments[0]) else []
     origin = origin_of(source, start) * source.video.time_base
     first = Fraction(_begin(parts[0]), 1_000_000)
-    temporary = temporary_name(target)
+    temporary, links = temporary_name(target), TemporaryDirectory()
     joined = ["-copyts", *turned, "-itsoffset", f"{float(first - origin):.6f}", "-protocol_whitelist", "file,pipe"]
     try:
         told = ffmpeg.run(
@@ -107,7 +110,7 @@ def join_segments(
                 *(*ffmpeg.QUIET, "-loglevel", "level+warning", *joined),
                 *("-f", "concat", "-safe", "0", "-i", "pipe:0"),
                 *(*cut_options(source, start), "-i", ffmpeg.file_argument(source.path)),
-                *(*others.maps, *others.options, f"-c:{others.position}", "copy"),
+                *(*others.maps, *others.options, f"-c:{others.position}", "copy", *opacity),
                 *(
                     *container_options(container, target, source.video.time_base),
                     *limit_options(source, container, start, end),
@@ -115,7 +118,7 @@ def join_segments(
                 ),
                 *("-f", container.format, "-y", ffmpeg.file_argument(temporary)),
             ],
-            _list(segments, parts).encode("utf-8", "surrogateescape"),
+            _list(_on_one_line(segments, Path(links.name)), parts).encode("utf-8", "surrogateescape"),
         )
         if told.returncode:
             messages = told.stderr.decode("utf-8", "replace").splitlines()
@@ -128,8 +131,24 @@ def join_segments(
             os.fsync(written.fileno())
         temporary.replace(target)
     finally:
+        links.cleanup()
         temporary.unlink(missing_ok=True)
     return [*others.dropped, *lost]
+
+
+def _has_noted_alpha(segment: Path) -> bool:
+    return segment.suffix in _MATROSKA and probe(segment).metadata.get("alpha_mode") == "1"
+
+
+def _on_one_line(segments: Sequence[Path], folder: Path) -> list[Path]:
+    """The segments, by links in `folder` where a line of a script cannot hold their names."""
+    plain = []
+    for number, segment in enumerate(segments):
+        link = folder / f"{number}{segment.suffix}"
+        if len(str(segment.absolute()).splitlines()) > 1:
+            link.symlink_to(segment.absolute())
+        plain.append(link if link.is_symlink() else segment)
+    return plain
 
 
 def _list(segments: Sequence[Path], parts: Sequence[Sequence[Fraction]]) -> str:

@@ -33,9 +33,15 @@ _DAMAGE = re.compile(
     r"|invalid as first byte of an EBML number|exceeds containing master element"
 )
 _PATCHED = re.compile(r"corrupt decoded frame")
+# A message's level comes after what speaks. What is told of a file at lower ones holds its name, titles, descriptions.
+_SERIOUS = re.compile(r"(?:\[[^\]]* @ [^\]]*\] )*\[(warning|error|fatal|panic)\] ")
 _REFUSED = re.compile(r"Error submitting (a )?packet to decoder|Decoding error")
 # Codecs some of whose packets show nothing even where all is well: hidden reference frames, "as before" frames.
 _SILENT_PACKETS = frozenset({"vp8", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "flv1"})
+
+
+_BEHIND = 50
+"""So many frames in a row that are shown more than a second before one that came earlier: no damage, another clock."""
 
 
 class VideoReader:
@@ -178,15 +184,23 @@ class VideoReader:
 
     def _frames(self, stamps: IO[bytes], pipe: IO[bytes]) -> Iterator[Frame]:
         """All that is decoded, with timestamps made to increase where the source's do not."""
-        unstamped = 0
+        unstamped = behind = 0
         last: Frame | None = None
         tick = self.video.time_base
+        latest = None
         for line in stamps:
             planes = self._planes(pipe)
             if planes is None:
                 break
             ticks, base = ffmpeg.read_stamp(line.decode("ascii"))
             pts = ticks if base == tick else round(ticks * base / tick)
+            latest = pts if latest is None else max(latest, pts)
+            behind = behind + 1 if (latest - pts) * tick > 1 else 0
+            if behind > _BEHIND:
+                raise VideoError(
+                    f"{self.info.path}: its clock goes back from {float(latest * tick):.1f} to {float(pts * tick):.1f} "
+                    "seconds, as where recordings were joined end to end; 'ffmpeg -i IN -c copy OUT.mkv' gives it one"
+                )
             if pts in self._repeated:
                 continue  # A damaged number put it behind its turn, and its place is taken.
             if last is not None:
@@ -241,13 +255,14 @@ class VideoReader:
 
     def _hear(self, message: str) -> None:
         """Take note of a message of ffmpeg's."""
-        self._complained = self._complained or "[error]" in message
-        if _PATCHED.search(message):
-            self._patched += 1
-        elif _REFUSED.search(message) or f"corrupt input packet in stream {self.info.index}" in message:
-            self._refused += 1
-        elif _DAMAGE.search(message) and self.damaged is None:
-            self.damaged = ffmpeg.reason([message])
+        if level := _SERIOUS.match(message):
+            self._complained = self._complained or level[1] == "error"
+            if _PATCHED.search(message):
+                self._patched += 1
+            elif _REFUSED.search(message) or f"corrupt input packet in stream {self.info.index}" in message:
+                self._refused += 1
+            elif _DAMAGE.search(message) and self.damaged is None:
+                self.damaged = ffmpeg.reason([message])
         elif resized := re.search(r"Reconfiguring filter graph because video parameters changed.*?(\d+x\d+)", message):
             size = f"{self.video.width}x{self.video.height}"
             if resized[1] != size:

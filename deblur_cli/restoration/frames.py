@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +28,10 @@ AHEAD = 1
 DIVIDER = 4
 """Width of the line between the blurred and the restored half of a comparison, in pixels: a whole number of chroma
 samples in every format."""
+
+
+Side = Literal["left", "top", "right", "bottom"]
+"""Of a frame as it is stored."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def restore_frames(
     sink: Callable[[Frame], None],
     *,
     scene_cuts: bool = True,
-    compare: bool = False,
+    compare: Side | None = None,
     progress: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     state: SequenceState | None = None,
@@ -68,7 +73,7 @@ def restore_frames(
         sink: called in a thread of its own with each restored frame, one after the other. Planes that did not change
             may be those of the frame that came in.
         scene_cuts: let a recurrent network forget at scene cuts.
-        compare: leave the left half of each frame blurred, with a white line beside it.
+        compare: leave the half of each frame on that side blurred, with a white line beside it.
         progress: called in the calling thread with the number of frames written so far.
         should_stop: asked before each frame, or frames that go together; when it says so, what was restored is
             written, and that is all. What `frames` has given ahead is lost; to go on, let it begin anew behind the last
@@ -105,7 +110,7 @@ class _Pipeline:
         restorer: Restorer,
         sink: Callable[[Frame], None],
         scene_cuts: bool,
-        compare: bool,
+        compare: Side | None,
         state: SequenceState,
     ) -> None:
         self._video = video
@@ -206,7 +211,7 @@ class _Pipeline:
         if restored:
             *planes, blurred = read
             changed = yuv.add_change(planes, blurred, restored[0], self._video)
-        return _halves(planes, changed, self._video) if self._compare else changed
+        return _halves(planes, changed, self._video, self._compare) if self._compare else changed
 
     def _collect(self, progress: Callable[[int], None], *, leave: int) -> None:
         """Hear of the frames that have been written, and wait until at most `leave` are not."""
@@ -216,15 +221,18 @@ class _Pipeline:
             progress(self._written)
 
 
-def _halves(blurred: Sequence[Tensor], restored: Sequence[Tensor], video: VideoFormat) -> list[Tensor]:
-    """The left half of `blurred`, a white line and the right half of `restored`, as planes."""
-    start = max(0, (video.width - DIVIDER) // 2) // DIVIDER * DIVIDER
-    stop = min(start + DIVIDER, video.width)
+def _halves(blurred: Sequence[Tensor], restored: Sequence[Tensor], video: VideoFormat, side: Side) -> list[Tensor]:
+    """One half of `blurred`, a white line and the other half of `restored`, as planes."""
+    across = side in ("left", "right")
+    dim, length, by = (2, video.width, video.pixels.shift_x) if across else (1, video.height, video.pixels.shift_y)
+    start = max(0, (length - DIVIDER) // 2) // DIVIDER * DIVIDER
+    stop = min(start + DIVIDER, length)
     together = []
-    for left, right, white in zip(blurred, restored, yuv.white(video), strict=True):
-        columns = left.shape[2]
-        shift = 0 if columns == video.width else video.pixels.shift_x
+    for *both, white in zip(blurred, restored, yuv.white(video), strict=True):
+        near, far = both if side in ("left", "top") else reversed(both)
+        here = near.shape[dim]
+        shift = 0 if here == length else by
         first, last = start >> shift, -(-stop >> shift)
-        line = torch.full_like(left[:, :, first:last], white)
-        together.append(torch.cat([left[:, :, :first], line, right[:, :, last:]], dim=2))
+        line = torch.full_like(near.narrow(dim, first, last - first), white)
+        together.append(torch.cat([near.narrow(dim, 0, first), line, far.narrow(dim, last, here - last)], dim=dim))
     return together

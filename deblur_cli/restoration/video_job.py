@@ -15,7 +15,7 @@ import numpy as np
 from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media.files import is_disk_full
 from deblur_cli.media.video import Frame, VideoFormat
-from deblur_cli.restoration.frames import Summary, restore_frames
+from deblur_cli.restoration.frames import Side, Summary, restore_frames
 from deblur_cli.restoration.journal import Journal, Segment, fingerprint
 from deblur_cli.restoration.states import SequenceState
 from deblur_cli.restoration.video_outputs import (
@@ -123,6 +123,16 @@ def segment_length(restorer: Restorer, video: VideoFormat) -> int:
     return round(min(max(frames, LEAST_FRAMES), MOST_FRAMES))
 
 
+def shown_left(reader: Reader) -> Side:
+    """The side of the frames as they are stored that is on the left when they are shown."""
+    if reader.info is None:
+        return "left"
+    # They are turned counterclockwise by the rotation, then flipped.
+    sides: tuple[Side, ...] = ("left", "top", "right", "bottom")
+    turns = round(reader.info.rotation / 90) + (2 if reader.info.mirrored else 0)
+    return sides[turns % 4]
+
+
 class _Watched:
     """The frames of `frames`, of which the last that went by is kept in mind, and how many were repeats."""
 
@@ -225,7 +235,7 @@ class _Job:
                     self.restorer,
                     sink.write,
                     scene_cuts=self.settings.scene_cuts,
-                    compare=self.settings.compare,
+                    compare=shown_left(self.reader) if self.settings.compare else None,
                     progress=lambda written, done=done: progress(done + written, self.expected),  # type: ignore[misc]
                     should_stop=should_stop,
                     state=state,

@@ -19,7 +19,12 @@ from deblur_cli.errors import VideoError
 from deblur_cli.media.encoders import Encoding, choose, container_of
 from deblur_cli.media.ffmpeg_arguments import split_arguments
 from deblur_cli.media.files import is_temporary, replacing
-from deblur_cli.media.frame_folders import FrameFolderReader, FrameFolderWriter, write_timestamps
+from deblur_cli.media.frame_folders import (
+    FrameFolderReader,
+    FrameFolderWriter,
+    is_replaceable,
+    write_timestamps,
+)
 from deblur_cli.media.probe import VideoInfo, probe
 from deblur_cli.media.video import Frame, as_meant
 from deblur_cli.media.video_join import join_segments, segment_suffix, timestamps
@@ -27,6 +32,9 @@ from deblur_cli.media.video_reader import VideoReader
 from deblur_cli.media.video_writer import VideoWriter
 from deblur_cli.restoration import yuv
 from deblur_cli.restoration.journal import Segment
+
+_RUNNING_CLOCKS = frozenset({"mpegts", "mpeg"})
+"""Containers whose clocks begin anywhere, as they are broadcast or cut from what was."""
 
 Reader = VideoReader | FrameFolderReader
 
@@ -142,8 +150,10 @@ class EncodedOutput:
                 raise VideoError(f"{path}: {found} frames, where {segment.frames} were written; remove its folder")
         # A folder of pictures has no other streams and no clock: the first segment stands for it.
         source = self._source or probe(paths[0])
-        cut = (self._settings.start, self._settings.end) if self._source else (None, None)
-        dropped = join_segments(paths, self._target, source, extra=self._extra[1], start=cut[0], end=cut[1])
+        start, end = (self._settings.start, self._settings.end) if self._source else (None, None)
+        if start is None and source.container in _RUNNING_CLOCKS and container_of(self._target).format != "mpegts":
+            start = 0.0  # a clip may begin hours into such a clock, and elsewhere hours of nothing would lie before it
+        dropped = join_segments(paths, self._target, source, extra=self._extra[1], start=start, end=end)
         lost = [f"{loss}: {self.encoding.encoder.name} cannot hold it" for loss in self.encoding.losses]
         return [*lost, *dropped, *(f"{thing}: cannot be written" for thing in source.unkept)]
 
@@ -204,6 +214,8 @@ class PictureOutput:
                 (pictures / name).unlink()
         write_timestamps(pictures, times)
         if self._target.exists():
+            if any(self._target.iterdir()) and not is_replaceable(self._target):
+                raise VideoError(f"{self._target}: other files have come there meanwhile; move them, and go on")
             self._target.replace(self._folder / "replaced")
         pictures.replace(self._target)
         turned = self._rotation % 90

@@ -21,7 +21,7 @@ from deblur_cli.media.video import Frame, PixelFormat, VideoFormat
 from deblur_cli.restoration import device as devices
 from deblur_cli.restoration import frames as pipeline
 from deblur_cli.restoration import yuv
-from deblur_cli.restoration.frames import AHEAD, DIVIDER, Summary, restore_frames
+from deblur_cli.restoration.frames import AHEAD, DIVIDER, Side, Summary, restore_frames
 from deblur_cli.restoration.states import SequenceState, load_state, save_state
 from tests.restoration.networks import Apply, loaded, residual_network
 from tests.restoration.videos import PIXEL_FORMATS, flat_frame, random_frame, video_format
@@ -357,22 +357,29 @@ def test_srn_carries_its_memory_from_frame_to_frame() -> None:
 
 
 @pytest.mark.parametrize("pixels", PIXEL_FORMATS, ids=lambda pixels: pixels.name)
-@pytest.mark.parametrize("width", [3, 50, 51])
-def test_a_comparison_is_blurred_on_the_left_and_restored_on_the_right(pixels: PixelFormat, width: int) -> None:
-    video = video_format(pixels.name, 18, width)
+@pytest.mark.parametrize("length", [3, 50, 51])
+@pytest.mark.parametrize("side", ["left", "top", "right", "bottom"])
+def test_a_comparison_is_blurred_on_one_side_and_restored_on_the_other(
+    pixels: PixelFormat, length: int, side: Side
+) -> None:
+    across = side in ("left", "right")
+    video = video_format(pixels.name, *((18, length) if across else (length, 18)))
     frames = [random_frame(video, number) for number in range(2)]
     restorer = restorer_of(loaded(Apply(lambda blurred: 1 - blurred)))
     plain, _ = run(frames, video, restorer)
-    compared, _ = run(frames, video, restorer, compare=True)
-    start = max(0, (width - DIVIDER) // 2 // DIVIDER * DIVIDER)
+    compared, _ = run(frames, video, restorer, compare=side)
+    start = max(0, (length - DIVIDER) // 2 // DIVIDER * DIVIDER)
     for before, after, both in zip(frames, plain, compared, strict=True):
-        for left, right, plane, white in zip(before.planes, after.planes, both.planes, yuv.white(video), strict=True):
-            assert plane.shape == left.shape
-            scale = 1 if plane.shape[1] == width else 1 << pixels.shift_x
-            first, last = start // scale, -(-min(start + DIVIDER, width) // scale)
-            np.testing.assert_array_equal(plane[:, :first], left[:, :first])
+        parts = (before.planes, after.planes) if side in ("left", "top") else (after.planes, before.planes)
+        for near, far, plane, white in zip(*parts, both.planes, yuv.white(video), strict=True):
+            assert plane.shape == near.shape
+            # As columns, whichever way the line goes.
+            near, far, plane = (one if across else one.T for one in (near, far, plane))
+            scale = 1 if plane.shape[1] == length else 1 << (pixels.shift_x if across else pixels.shift_y)
+            first, last = start // scale, -(-min(start + DIVIDER, length) // scale)
+            np.testing.assert_array_equal(plane[:, :first], near[:, :first])
             assert (plane[:, first:last] == white).all()
-            np.testing.assert_array_equal(plane[:, last:], right[:, last:])
+            np.testing.assert_array_equal(plane[:, last:], far[:, last:])
 
 
 def test_no_strength_is_no_work() -> None:

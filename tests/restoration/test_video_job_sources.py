@@ -1,0 +1,112 @@
+"""Videos that are not what they seem: turned, from running or broken clocks, with misleading names, with alpha."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deblur_cli.errors import VideoError
+from deblur_cli.media.probe import probe
+from deblur_cli.media.video_join import timestamps
+from deblur_cli.restoration.restorer import Restorer
+from deblur_cli.restoration.video_job import restore_video
+from deblur_cli.restoration.video_outputs import VideoSettings
+from tests.media.video_samples import H264, PICTURE, TONE, make
+from tests.restoration.networks import Apply, loaded
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUICKLY = VideoSettings(preset="ultrafast")
+
+
+def restorer() -> Restorer:
+    return Restorer("test-tiny", device="cpu", precision="fp32")
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_blurred_half_is_on_the_left_of_what_is_shown(turn: int, flip: bool, tmp_path: Path) -> None:
+    plain = make(tmp_path / "plain.mp4", "-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.1", *H264)
+    shown_as = ["-display_rotation", str(turn), *(["-display_hflip"] if flip else [])]
+    turned = make(tmp_path / "turned.mp4", *shown_as, "-i", plain, "-c", "copy")
+    settings = VideoSettings(preset="ultrafast", crf=1)
+    inverting = Restorer(loaded(Apply(lambda blurred: 1 - blurred)), device="cpu", precision="fp32")
+    restore_video(turned, tmp_path / "whole.mp4", inverting, settings)
+    restore_video(turned, tmp_path / "both.mp4", inverting, replace(settings, compare=True))
+    for name in ("turned", "whole", "both"):
+        make(tmp_path / f"{name}.png", "-i", tmp_path / f"{name}.mp4", "-frames:v", "1")
+    blurred, restored, both = (
+        np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int)
+        for name in ("turned", "whole", "both")
+    )
+    left = slice(0, both.shape[1] // 2 - 8)
+    right = slice(both.shape[1] // 2 + 8, None)
+    assert np.abs(restored - blurred).mean() > 5
+    assert np.abs(both[:, left] - blurred[:, left]).mean() < 3
+    assert np.abs(both[:, right] - restored[:, right]).mean() < 3
+
+
+def test_a_clip_from_hours_into_a_running_clock_begins_at_once_elsewhere(tmp_path: Path) -> None:
+    source = make(
+        tmp_path / "tuner.ts", *PICTURE, *TONE, *H264, "-c:a", "aac", "-output_ts_offset", "40000", "-muxdelay", "0"
+    )
+    assert timestamps(source)[0] > 39_999
+    for name in ("clip.mp4", "clip.mkv"):
+        restore_video(source, tmp_path / name, restorer(), QUICKLY)
+        found, before = timestamps(tmp_path / name), timestamps(source)
+        assert found[0] < 0.1
+        assert max(abs(a - found[0] - b + before[0]) for a, b in zip(found, before, strict=True)) <= Fraction(1, 1000)
+    restore_video(source, tmp_path / "clip.ts", restorer(), QUICKLY)
+    assert timestamps(tmp_path / "clip.ts")[0] > 39_999
+
+
+def test_a_clock_that_begins_again_midway_is_refused(tmp_path: Path) -> None:
+    long = ("-f", "lavfi", "-i", "testsrc2=s=32x32:r=50:d=3")
+    one = make(tmp_path / "one.ts", *long, *H264)
+    (tmp_path / "both.ts").write_bytes(2 * one.read_bytes())
+    with pytest.raises(VideoError, match=r"clock goes back from 4\.\d to \d\.\d seconds.*-c copy OUT\.mkv"):
+        restore_video(tmp_path / "both.ts", tmp_path / "out.mp4", restorer(), QUICKLY)
+    whole = make(tmp_path / "whole.mkv", "-i", tmp_path / "both.ts", "-c", "copy")
+    assert restore_video(whole, tmp_path / "out.mp4", restorer(), QUICKLY).frames == 300
+
+
+def test_words_of_damage_in_names_and_titles_are_no_damage(tmp_path: Path) -> None:
+    tags = ("-metadata", "title=EOF in a partial file [error] ", "-metadata", "comment=corrupt decoded frame")
+    source = make(tmp_path / "truncated.mp4", *PICTURE, *H264, *tags)
+    result = restore_video(source, tmp_path / "out.mp4", restorer(), QUICKLY)
+    assert (result.damaged, result.undecodable, result.repeated) == (None, 0, 0)
+
+
+def test_a_folder_with_a_line_break_in_its_name(tmp_path: Path) -> None:
+    clip = make(tmp_path / "clip.mp4", *PICTURE, *H264)
+    folder = tmp_path / "day 1\nmorning's\r\n"
+    folder.mkdir()
+    restore_video(clip, folder / "a\nb.mp4", restorer(), QUICKLY)
+    assert timestamps(folder / "a\nb.mp4") == timestamps(clip)
+
+
+def test_alpha_is_said_of_a_webm_whose_source_was_none(tmp_path: Path) -> None:
+    transparent = ("-vf", "format=yuva444p10,colorchannelmixer=aa=0.5")
+    source = make(tmp_path / "logo.mov", *PICTURE, *transparent, "-c:v", "prores_ks", "-pix_fmt", "yuva444p10le")
+    restore_video(source, tmp_path / "logo.webm", restorer(), VideoSettings(crf=30))
+    assert probe(tmp_path / "logo.webm").video.pixels.alpha
+
+
+def test_files_that_come_into_a_folder_of_pictures_meanwhile_stay(tmp_path: Path) -> None:
+    clip, folder = make(tmp_path / "clip.mp4", *PICTURE, *H264), tmp_path / "pictures"
+
+    def progress(done: int, expected: int | None) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "diary.txt").write_text("mine")
+
+    with pytest.raises(VideoError, match="other files have come there meanwhile"):
+        restore_video(clip, folder, restorer(), VideoSettings(pictures=True), progress=progress)
+    assert (folder / "diary.txt").read_text() == "mine"
+    (folder / "diary.txt").unlink()
+    assert restore_video(clip, folder, restorer(), VideoSettings(pictures=True)).before == 15
+    assert len(list(folder.glob("*.png"))) == 15
