@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import Container
 from deblur_cli.media.ffmpeg_report import Stream
 from deblur_cli.media.probe import VideoInfo
+from deblur_cli.media.timecode import moved_on
+from deblur_cli.media.video import as_meant
 
 _TEXT = frozenset({"mov_text", "subrip", "srt", "ass", "ssa", "webvtt", "text", "microdvd", "subviewer", "sami"})
 # Written by mkvmerge about the stream as it was.
@@ -30,8 +33,8 @@ class Copied:
     """One line for each thing that the container cannot hold."""
 
 
-def copied(source: VideoInfo, container: Container) -> Copied:
-    """How the streams of `source` beside its video get into a file of the kind `container`.
+def copied(source: VideoInfo, container: Container, start: float | None = None) -> Copied:
+    """How the streams of `source` beside its video, from second `start` on, get into a file of the kind `container`.
 
     Whether a stream can be held is found out by trying: ffmpeg writes its first packets into nothing.
     """
@@ -41,7 +44,7 @@ def copied(source: VideoInfo, container: Container) -> Copied:
         if stream.index == source.index:
             result.position = place
             result.maps += ["-map", "0:v:0"]
-            result.options += _metadata(source, place)
+            result.options += [*_metadata(source, place), *_time_codes(source, place, start or 0.0)]
         elif _rewritten(stream, source):
             continue
         else:
@@ -88,6 +91,17 @@ def _metadata(source: VideoInfo, place: int) -> list[str]:
     cleared = [part for key in stale for part in (f"-metadata:s:{place}", f"{key}=")]
     chosen = [f"-map_metadata:s:{place}", f"1:s:{source.index}", *cleared]
     return [*chosen, f"-disposition:{place}", dispositions(source)]
+
+
+def _time_codes(source: VideoInfo, place: int, start: float) -> list[str]:
+    """Options that let time codes begin with the first frame from second `start` on; none where that is the first."""
+    rate = source.nominal_rate or source.average_rate
+    frames = math.ceil((source.file_start + as_meant(start) - source.start) * rate) if rate else 0
+    options = []
+    for where, tags in ((f":s:{place}", source.metadata), ("", source.file_metadata)):
+        if frames > 0 and rate and (code := tags.get("timecode")):
+            options += [f"-metadata{where}", f"timecode={moved_on(code, frames, rate) or ''}"]
+    return options
 
 
 def _rewritten(stream: Stream, source: VideoInfo) -> bool:

@@ -93,7 +93,7 @@ def join_segments(
         DiskFullError: there is no room for the joined file.
     """
     container = container_of(target)
-    others = copied(source, container)
+    others = copied(source, container, start)
     turned, lost = display_options(source, container)
     parts = [timestamps(segment) for segment in segments]
     if not parts or not all(parts):

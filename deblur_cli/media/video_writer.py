@@ -90,7 +90,7 @@ class VideoWriter:
         self.dropped += [f"{lost}: {self.encoding.encoder.name} cannot hold it" for lost in self.encoding.losses]
         self._source = source
         self._origin = origin_of(source, start)
-        others = copied(source, container) if source is not None and with_streams else Copied(["-map", "0:v:0"])
+        others = copied(source, container, start) if source is not None and with_streams else Copied(["-map", "0:v:0"])
         self.dropped += others.dropped
         turned: list[str] = []
         if source is not None:

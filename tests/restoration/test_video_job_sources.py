@@ -97,6 +97,15 @@ def test_alpha_is_said_of_a_webm_whose_source_was_none(tmp_path: Path) -> None:
     assert probe(tmp_path / "logo.webm").video.pixels.alpha
 
 
+def test_a_part_has_the_time_code_of_its_first_frame(tmp_path: Path) -> None:
+    source = make(tmp_path / "reel.mov", *PICTURE, *H264, "-timecode", "10:00:00:20")
+    assert probe(source).metadata["timecode"] == "10:00:00:20"
+    # At 25 frames a second, the first at or after 0.21 seconds is number 6.
+    for settings, code in ((QUICKLY, "10:00:00:20"), (replace(QUICKLY, start=0.21), "10:00:01:01")):
+        restore_video(source, tmp_path / "out.mov", restorer(), settings)
+        assert probe(tmp_path / "out.mov").metadata["timecode"] == code
+
+
 def test_files_that_come_into_a_folder_of_pictures_meanwhile_stay(tmp_path: Path) -> None:
     clip, folder = make(tmp_path / "clip.mp4", *PICTURE, *H264), tmp_path / "pictures"
 
