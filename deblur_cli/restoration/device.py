@@ -186,13 +186,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, on a GPU or in RAM."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # The processor's allocator, Apple's GPU, pinned memory, cuBLAS and cuDNN have no class of their own for it.
+    # The processor's allocator, Apple's GPU, pinned memory, cuBLAS, cuDNN and cuFFT have no class of their own for it;
+    # on a card that torch's cache has filled, the last two say no more than these words.
     signs = (
         "DefaultCPUAllocator",
         "MPS backend out of memory",
         "CUDA out of memory",
         "CUDA error: out of memory",
         "STATUS_ALLOC_FAILED",
+        "CUFFT_ALLOC_FAILED",
+        "CUFFT_INTERNAL_ERROR",
+        "unable to find an engine to execute this computation",
     )
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 

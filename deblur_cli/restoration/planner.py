@@ -94,8 +94,9 @@ class TilePlanner:
         self.largest_tile = max(side // 2, smallest)
 
     def at_a_time(self, plan: TilePlan) -> int:
-        """How many tiles fit into memory at a time by the estimate, at least one."""
-        return max(1, self._budget() // self._needs(plan.tile_pixels))
+        """How many tiles go through at a time: as fit into memory by the estimate, and as kernels index; at least 1."""
+        indexed = WHOLE_PIXELS[self._device.type] // plan.tile_pixels
+        return max(1, min(indexed, self._budget() // self._needs(plan.tile_pixels)))
 
     def _choose_tile(self, image_pixels: int, budget: int) -> int:
         """The largest side of a tile with its context, or 0 for the whole image."""
