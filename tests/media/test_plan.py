@@ -89,8 +89,7 @@ def test_an_output_folder_below_a_pattern_is_passed_over(tmp_path: Path) -> None
     made = plan(pattern, output=tmp_path / "in", suffix="_x")
     assert len(made.having("restore")) == 4 and made.ignored == {}
     made = plan(f"{tmp_path}/in/*/*.jpg", output=tmp_path / "in/sharp")
-    assert [(item.source.name, item.action) for item in made.items] == [("b.jpg", "restore")]
-    assert made.ignored == {gather.OUTPUT_FOLDER: 1}
+    assert [item.source.name for item in made.items] == ["b.jpg"] and made.ignored == {gather.OUTPUT_FOLDER: 1}
     assert plan(f"{tmp_path}/in/sharp/*.jpg", output=tmp_path / "in/sharp", suffix="_x").items[0].action == "restore"
 
 
