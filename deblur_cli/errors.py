@@ -56,4 +56,5 @@ class DatasetError(DeblurError):
 
 
 class TrainingError(DeblurError):
-    """A training run that cannot go on: a loss that is not finite, a checkpoint of another recipe."""
+    """A training run that cannot go on: a loss that is not finite, memory that runs out, a checkpoint of another
+    recipe."""

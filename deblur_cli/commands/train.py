@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deblur_cli.commands.console import say
 from deblur_cli.commands.options import Device
 from deblur_cli.errors import UsageError
 
@@ -45,7 +47,8 @@ def train(
         Path | None, typer.Option("--validation", help="A dataset in GOPRO's layout to validate on.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Steps of the whole run, instead of the recipe's.")
+        int | None,
+        typer.Option("--steps", min=1, help="Steps of the whole run. [default: the recipe's; resumed, as begun]"),
     ] = None,
     stop_at: Annotated[
         int | None,
@@ -90,8 +93,10 @@ def train(
     from deblur_cli.training.trainer import train as run_training
 
     chosen = load_recipe(recipe)
-    if steps is None and resume:
-        steps = read_checkpoint(output / CHECKPOINT)[0].steps  # as the run was begun
+    validated = False
+    if resume:
+        begun, progress, _ = read_checkpoint(output / CHECKPOINT)
+        steps, validated = steps or begun.steps, math.isfinite(progress.best)
     chosen = replace(chosen, steps=steps) if steps else chosen
     seconds = parse_duration(max_time) if max_time else None
     if not resume and (output / CHECKPOINT).exists():
@@ -99,12 +104,15 @@ def train(
     starting = load_start(start, chosen) if start else None
     files = find_files(photos=photos, clips_folder=clips, data=data, validation=validation)
     accelerator = default_accelerator(device)
+    validator = load_validator(files, chosen, accelerator.device)
+    if validated and validator is None and accelerator.is_main_process:
+        say("no validation from here on: best.safetensors stays as it is; give --validation or --photos as before")
     with Monitor(chosen.batch, quiet=not accelerator.is_main_process) as monitor:
         done = run_training(
             chosen,
             load_sources(files, chosen.pool, accelerator.device, chosen.frames),
             output,
-            validator=load_validator(files, chosen, accelerator.device),
+            validator=validator,
             limits=Limits(steps=stop_at, seconds=seconds),
             resume=resume,
             start=starting,
@@ -171,8 +179,6 @@ class Monitor:
         """Show one step."""
         if self.quiet:
             return
-        from deblur_cli.commands.console import say
-
         line = f"step {report.step}, loss {report.loss:.5f}, {self._speed(report):.0f} crops/s"
         if len(report.parts) > 1:
             line += "".join(f", {part} {loss:.5f}" for part, loss in report.parts.items())

@@ -24,12 +24,12 @@ class Learner:
 
     Args:
         accelerator: an `accelerate.Accelerator`; it brings device, precision and processes.
-        start: a network of the recipe's shape whose weights to begin with, instead of what the recipe begins with.
+        start: a network of the recipe's shape whose weights to begin with, random ones if None.
         vgg: the weights of VGG19, for a recipe with a perceptual loss; fetched where it is None.
 
     Raises:
         UsageError: the recipe does not fit its network, its critic or the number of processes.
-        ModelError: there is no such network or critic, or the recipe's start or VGG19's weights cannot be had.
+        ModelError: there is no such network or critic, or VGG19's weights cannot be had.
     """
 
     def __init__(
@@ -52,8 +52,6 @@ class Learner:
         recurrent = info.recurrent
         if recipe.frames > 1 and not recurrent:
             raise UsageError(f"recipe '{recipe.name}': frames are for recurrent networks, '{recipe.model}' is none")
-        if start is None and recipe.start:
-            start = load_start(recipe.start, recipe)
         torch.manual_seed(recipe.seed)
         network = models.create_model(recipe.model, **recipe.options).to(accelerator.device)
         if start is not None:

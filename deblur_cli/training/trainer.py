@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import torch
 from torch import nn
 
 from deblur_cli.errors import TrainingError
+from deblur_cli.restoration.device import is_out_of_memory
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import Progress, read_checkpoint, restore_checkpoint, save_checkpoint
 from deblur_cli.training.curves import Curves, Report
 from deblur_cli.training.data import Pool, Source, require_sources
 from deblur_cli.training.export import BEST, write_weights
-from deblur_cli.training.learner import Learner
+from deblur_cli.training.learner import Learner, load_start
 from deblur_cli.training.pictures import write_png
 from deblur_cli.training.recipe import Recipe
 from deblur_cli.training.validation import Validator
@@ -28,8 +30,9 @@ CHECKPOINT = "checkpoint.safetensors"
 CURVES = "curves.csv"
 PICTURE = "validation.png"
 
-_ADJUSTABLE = ("steps", "rate", "final_rate", "gradient_norm")
-"""What may be another in a recipe than in the checkpoint that is gone on from: a longer run, or a calmer one."""
+_ADJUSTABLE = ("name", "source", "steps", "rate", "final_rate", "gradient_norm")
+"""What may be another in a recipe than in the checkpoint that is gone on from: a longer run, or a calmer one, by a file
+of its own."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,20 @@ def train(
         sources: where pairs come from; the recipe's stages weigh them by their kind.
         validator: scores the averaged weights now and then; the best are kept apart.
         resume: go on from the checkpoint in `output`.
-        start, vgg: weights to begin with, and those of VGG19, see `Learner`.
+        start: a network of the recipe's shape whose weights to begin with, instead of what the recipe begins with.
+        vgg: the weights of VGG19, see `Learner`.
         accelerator: an `accelerate.Accelerator`, made here if None; it brings device, precision and processes.
         tell: called after each step.
         wants_to_stop: asked in each step; true saves and ends after it (Ctrl-C).
 
     Raises:
-        TrainingError: a loss is not finite (the last good checkpoint stays), or the checkpoint is another recipe's.
-        UsageError, ModelError: see `Learner`.
+        TrainingError: a loss is not finite or memory runs out (the last good checkpoint stays), or the checkpoint is
+            another recipe's.
+        UsageError, ModelError: see `Learner` and `load_start`.
     """
     accelerator = accelerator or default_accelerator()
+    if start is None and recipe.start and not resume:
+        start = load_start(recipe.start, recipe)
     learner = Learner(recipe, accelerator, start=start, vgg=vgg)
     done = Progress()
     if resume:
@@ -111,8 +118,9 @@ def train(
         while not finished:
             progress = progress_at(done.step)
             stage, rate = recipe.stage_at(progress), recipe.rate_at(done.step, progress, done.plateau.factor)
-            batch = pool.batch(done.step, stage.crop)
-            found = learner.learn(stage, batch, done.step, rate)
+            with _memory(f"batch of {recipe.batch} and crop of {stage.crop}"):
+                batch = pool.batch(done.step, stage.crop)
+                found = learner.learn(stage, batch, done.step, rate)
             # What all processes have to agree on, in one exchange: losses, time, whether somebody wants to stop.
             own = torch.tensor([limits.clock() - started, float(wants_to_stop())], device=accelerator.device)
             exchanged = accelerator.reduce(torch.cat([own, torch.stack(list(found.values()))]), "mean")
@@ -133,7 +141,8 @@ def train(
             finished = done.step >= last or progress_at(done.step) >= 1 or wish > 0
             scores = None
             if validator and (done.step % recipe.validate_every == 0 or (finished and not wish)):
-                scores = validator.score(learner.scored)
+                with _memory("validation pictures, restored whole,"):
+                    scores = validator.score(learner.scored)
                 if scores["mean"] > done.best:
                     done = replace(done, best=scores["mean"])
                     if accelerator.is_main_process:
@@ -146,6 +155,21 @@ def train(
             curves.add(report)
             tell(report)
     return done
+
+
+@contextlib.contextmanager
+def _memory(use: str) -> Iterator[None]:
+    """Say what memory was for where it runs out.
+
+    Raises:
+        TrainingError: it ran out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(f"out of memory: the {use} are too large for this machine; have smaller ones") from error
 
 
 def default_accelerator(device: str = "auto") -> Any:

@@ -160,6 +160,14 @@ def test_a_resumed_run_has_the_steps_that_it_was_begun_with(material: Path, pair
     assert "9 steps" in run([*arguments, "--resume", "--steps", "9"]).stdout
 
 
+def test_a_resumed_run_that_is_no_longer_validated_says_so(material: Path, pairs: Path, run) -> None:
+    arguments = ["train", "--recipe", str(material / "tiny.toml"), "--data", str(pairs), "-o", str(material / "run")]
+    photos = ["--photos", str(material / "photos")]
+    assert "no validation" not in run([*arguments, *photos, "--stop-at", "2"]).stderr
+    assert "no validation" not in run([*arguments, *photos, "--stop-at", "3", "--resume"]).stderr
+    assert "no validation from here on" in run([*arguments, "--resume"]).stderr
+
+
 def _facts(checkpoint: Path) -> str:
     from safetensors import safe_open
 
