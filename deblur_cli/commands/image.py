@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -62,7 +63,8 @@ def image(
         str | None, typer.Option("--format", help="Format of the outputs (png, jpg, ...). [default: each photo's own]")
     ] = None,
     quality: Annotated[
-        int | None, typer.Option(min=1, max=100, help="Quality of lossy formats. [default: the photo's own]")
+        int | None,
+        typer.Option(min=1, max=100, help="Quality of lossy formats. [default: a JPEG's own, else 95 or 90]"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make outputs again that exist.")] = False,
     dry_run: DryRun = False,
@@ -208,6 +210,8 @@ def _restore_stream(
         raise UsageError(f"'{target}' is a folder; a photo from standard input needs a file as --output")
     if target and target.exists() and not overwrite:
         raise UsageError(f"'{target}' exists; --overwrite replaces it")
+    if target and inputs[0] == STREAM and _is_standard_input(target):
+        raise UsageError(f"'{target}' is what standard input comes from, and inputs are never changed")
     if inputs[0] == STREAM and sys.stdin.isatty():
         raise UsageError("standard input is the terminal; pipe a photo in, or name a file")
     if target is None and sys.stdout.isatty():
@@ -224,6 +228,13 @@ def _restore_stream(
         raise PhotoError(explain(error)) from error
     for warning in warnings:
         say(f"warning: {warning}")
+
+
+def _is_standard_input(path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(sys.stdin.fileno()), path.stat())
+    except OSError:  # there is no such file yet, or standard input is none
+        return False
 
 
 def _line(outcome: Outcome) -> str:

@@ -25,7 +25,8 @@ Strength = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="How much of the restoration is applied; 0 changes nothing.")
 ]
 Suffix = Annotated[
-    str | None, typer.Option(help="Put behind the names of outputs. [default: _deblurred, none in an output folder]")
+    str | None,
+    typer.Option(help="Put behind the names of outputs. [default: _deblurred, or _compared; none in an output folder]"),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
 Report = Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write what became of each input to this file.")]

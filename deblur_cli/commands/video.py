@@ -80,7 +80,8 @@ def video(
     rate: Annotated[
         str | None,
         typer.Option(
-            metavar="FPS", help="Frames a second of a folder of pictures, like 25 or 30000/1001. [default: 25]"
+            metavar="FPS",
+            help="Frames a second of a folder of pictures, like 25 or 30000/1001. [default: its timestamps.txt, or 25]",
         ),
     ] = None,
     no_scene_cuts: Annotated[

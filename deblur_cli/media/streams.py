@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from deblur_cli.media import ffmpeg
@@ -94,14 +95,20 @@ def _metadata(source: VideoInfo, place: int) -> list[str]:
 
 
 def _time_codes(source: VideoInfo, place: int, start: float) -> list[str]:
-    """Options that let time codes begin with the first frame from second `start` on; none where that is the first."""
+    """Options that give the file the source's time codes, as they are at the first frame from second `start` on."""
     rate = source.nominal_rate or source.average_rate
     frames = math.ceil((source.file_start + as_meant(start) - source.start) * rate) if rate else 0
     options = []
     for where, tags in ((f":s:{place}", source.metadata), ("", source.file_metadata)):
-        if frames > 0 and rate and (code := tags.get("timecode")):
-            options += [f"-metadata{where}", f"timecode={moved_on(code, frames, rate) or ''}"]
+        if code := _time_code(tags):
+            moved = moved_on(code, frames, rate) if frames > 0 and rate else code
+            options += [f"-metadata{where}", f"timecode={moved or ''}"]
     return options
+
+
+def _time_code(tags: Mapping[str, str]) -> str | None:
+    """What tags say under a name that Matroska writes in capitals."""
+    return next((value for key, value in tags.items() if key.lower() == "timecode"), None)
 
 
 def _rewritten(stream: Stream, source: VideoInfo) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -102,7 +103,7 @@ def join_segments(
     opacity = [f"-metadata:s:{others.position}", "alpha_mode=1"] if _has_noted_alpha(segments[0]) else []
     origin = origin_of(source, start) * source.video.time_base
     first = Fraction(_begin(parts[0]), 1_000_000)
-    temporary, links = temporary_name(target), TemporaryDirectory()
+    temporary, links = temporary_name(target), ExitStack()
     joined = ["-copyts", *turned, "-itsoffset", f"{float(first - origin):.6f}", "-protocol_whitelist", "file,pipe"]
     try:
         told = ffmpeg.run(
@@ -118,7 +119,7 @@ def join_segments(
                 ),
                 *("-f", container.format, "-y", ffmpeg.file_argument(temporary)),
             ],
-            _list(_on_one_line(segments, Path(links.name)), parts).encode("utf-8", "surrogateescape"),
+            _list(_on_one_line(segments, links), parts).encode("utf-8", "surrogateescape"),
         )
         if told.returncode:
             messages = told.stderr.decode("utf-8", "replace").splitlines()
@@ -131,7 +132,7 @@ def join_segments(
             os.fsync(written.fileno())
         temporary.replace(target)
     finally:
-        links.cleanup()
+        links.close()
         temporary.unlink(missing_ok=True)
     return [*others.dropped, *lost]
 
@@ -140,15 +141,15 @@ def _has_noted_alpha(segment: Path) -> bool:
     return segment.suffix in _MATROSKA and probe(segment).metadata.get("alpha_mode") == "1"
 
 
-def _on_one_line(segments: Sequence[Path], folder: Path) -> list[Path]:
-    """The segments, by links in `folder` where a line of a script cannot hold their names."""
-    plain = []
-    for number, segment in enumerate(segments):
-        link = folder / f"{number}{segment.suffix}"
-        if len(str(segment.absolute()).splitlines()) > 1:
-            link.symlink_to(segment.absolute())
-        plain.append(link if link.is_symlink() else segment)
-    return plain
+def _on_one_line(segments: Sequence[Path], until: ExitStack) -> list[Path]:
+    """The segments, by links that are there `until` it is closed if a line of a script cannot hold their names."""
+    if not any(len(str(segment.absolute()).splitlines()) > 1 for segment in segments):
+        return list(segments)
+    folder = Path(until.enter_context(TemporaryDirectory()))
+    links = [folder / f"{number}{segment.suffix}" for number, segment in enumerate(segments)]
+    for link, segment in zip(links, segments, strict=True):
+        link.symlink_to(segment.absolute())
+    return links
 
 
 def _list(segments: Sequence[Path], parts: Sequence[Sequence[Fraction]]) -> str:

@@ -253,7 +253,8 @@ def cut_options(source: VideoInfo | None, start: float | None) -> list[str]:
     if source is None or start is None:
         return []
     shift = float(origin_of(source, start) * source.video.time_base)
-    return ["-ss", f"{start:.6f}", "-itsoffset", f"{-shift:.6f}"]
+    # A search for the very beginning may still pass what lies ahead of the first picture.
+    return [*(["-ss", f"{start:.6f}"] if start else []), "-itsoffset", f"{-shift:.6f}"]
 
 
 def limit_options(source: VideoInfo | None, container: Container, start: float | None, end: float | None) -> list[str]:

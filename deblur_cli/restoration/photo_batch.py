@@ -52,7 +52,7 @@ def restore_photo(
         restorer: the network at work.
         format_name: the format to write (a name of `formats.WRITABLE`); by default that of the source's content, or PNG
             where that cannot be written.
-        quality: of a lossy format, 1 to 100; by default the source's own.
+        quality: of a lossy format, 1 to 100; by default as `photos.write` says.
         compare: write the blurred and the restored photo side by side.
 
     Raises:
@@ -89,7 +89,7 @@ def restore_photos(
         plan: what to do.
         restorer: the network at work, used in the calling thread only; None where `plan` has nothing to restore.
         jobs: how many photos are read ahead, and how many are written behind.
-        quality: of lossy formats, 1 to 100; by default each source's own.
+        quality: of lossy formats, 1 to 100; by default as `photos.write` says.
         compare: write the blurred and the restored photo side by side.
         done: called in the calling thread with each outcome as soon as it stands.
 

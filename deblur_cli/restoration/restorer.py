@@ -98,6 +98,7 @@ class Restorer:
         self._notify = _log.warning if notify is None else notify
         self._told: set[str] = set()
         self._batch = 1 if self.device.type == "cpu" else _BATCH
+        self._together = 1  # tiles, or frames, that last went through together
 
     def restore(self, pixels: np.ndarray) -> np.ndarray:
         """The restored image; a recurrent network sees it as the first of a sequence.
@@ -210,6 +211,7 @@ class Restorer:
         before = self._planner.largest_tile
         while True:
             plan = plan or self._planner.plan(height, width)
+            self._together = 1
             try:
                 result = attempt(plan)
                 break
@@ -218,8 +220,8 @@ class Restorer:
                     raise
             # Only here, with the exception gone, are the tensors of the frames it held free.
             devices.empty_cache(self.device)
-            if self._batch > 1:
-                self._batch //= 2
+            if self._together > 1:
+                self._batch = self._together // 2
             else:
                 self._planner.halve(plan)
                 plan = None
@@ -250,6 +252,7 @@ class Restorer:
                 tiles = [read(plan.rows[row], plan.columns[column]) for row, column in places]
                 tiles = [pad(t, plan.tile_height - t.shape[2], plan.tile_width - t.shape[3]) for t in tiles]
                 together = tiles[0] if len(tiles) == 1 else torch.cat(tiles)
+                self._together = 1 if states else len(together)  # sequences were not put together here
                 restored, state = self._run(together, states[first] if states else None)
                 new_states.append(state)
                 for (row, column), tile in zip(places, restored.chunk(len(places)), strict=True):

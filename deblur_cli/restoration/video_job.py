@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deblur_cli.errors import DiskFullError, VideoError
+from deblur_cli.media.encoders import container_of
 from deblur_cli.media.files import is_disk_full
 from deblur_cli.media.video import Frame, VideoFormat
 from deblur_cli.restoration.frames import Side, Summary, restore_frames
@@ -123,9 +124,9 @@ def segment_length(restorer: Restorer, video: VideoFormat) -> int:
     return round(min(max(frames, LEAST_FRAMES), MOST_FRAMES))
 
 
-def shown_left(reader: Reader) -> Side:
-    """The side of the frames as they are stored that is on the left when they are shown."""
-    if reader.info is None:
+def shown_left(reader: Reader, target: Path, settings: VideoSettings) -> Side:
+    """The side of the source's frames as they are stored that is on the left when those of the target are shown."""
+    if reader.info is None or not (settings.pictures or container_of(target).rotation):
         return "left"
     # They are turned counterclockwise by the rotation, then flipped.
     sides: tuple[Side, ...] = ("left", "top", "right", "bottom")
@@ -235,7 +236,7 @@ class _Job:
                     self.restorer,
                     sink.write,
                     scene_cuts=self.settings.scene_cuts,
-                    compare=shown_left(self.reader) if self.settings.compare else None,
+                    compare=shown_left(self.reader, self.target, self.settings) if self.settings.compare else None,
                     progress=lambda written, done=done: progress(done + written, self.expected),  # type: ignore[misc]
                     should_stop=should_stop,
                     state=state,

@@ -56,7 +56,7 @@ class VideoSettings:
     end: float | None = None
     """Seconds after the source's beginning at which to end."""
     compare: bool = False
-    """Leave the left half of each frame blurred."""
+    """Leave the half of each frame blurred that is the left one as the target is shown."""
     scene_cuts: bool = True
     """Let a recurrent network forget at scene cuts."""
     pictures: bool = False

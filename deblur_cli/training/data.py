@@ -34,6 +34,9 @@ too far between two frames."""
 PHOTO_FRAME = (720, 1280)
 """The frame that a crop of a photo is taken to be a part of, for rotations (GOPRO's size)."""
 
+_AT_A_TIME = 4
+"""Sequences from disk in memory together: enough for several decoders, and of pictures of 24 megapixels under 1 GB."""
+
 
 @dataclass(frozen=True)
 class Dice:
@@ -157,18 +160,14 @@ class PairSource:
     def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice, frames: int = 1) -> tuple[Tensor, Tensor]:
         chosen = dice.host.choices(self.sequences(frames), k=count)
         files_of = [[*(blurred for blurred, _ in pairs), *(sharp for _, sharp in pairs)] for pairs in chosen]
-        with ThreadPoolExecutor() as readers:  # decoders let go of the interpreter's lock
-            loaded = list(readers.map(load_picture, itertools.chain.from_iterable(files_of)))
         drawn = []
-        for number, files in enumerate(files_of):
-            pictures = loaded[number * len(files) : (number + 1) * len(files)]
-            if len({picture.shape for picture in pictures}) > 1:
-                raise DatasetError(f"{files[0]}: the {len(files)} pictures of its sequence differ in size")
-            both = torch.stack(pictures)
-            if min(both.shape[2:]) < size:
-                raise DatasetError(f"{files[0]}: smaller than the {size} pixels that training cuts out")
-            window = _random_window(both.shape[2:], size, dice)
-            drawn.append(both[:, *window].to(dice.device).float() / 255)
+        with ThreadPoolExecutor() as readers:  # decoders let go of the interpreter's lock
+            for start in range(0, count, _AT_A_TIME):
+                some = files_of[start : start + _AT_A_TIME]
+                loaded = readers.map(load_picture, itertools.chain.from_iterable(some))
+                for files in some:
+                    pictures = list(itertools.islice(loaded, len(files)))
+                    drawn.append(_cut_out(files[0], pictures, size, dice))
         return _in_frames(torch.stack(drawn), frames)
 
     def sequences(self, frames: int) -> list[list[tuple[Path, Path]]]:
@@ -189,6 +188,17 @@ class PairSource:
     @cached_property
     def _followers(self) -> list[int | None]:
         return followers([blurred for blurred, _ in self.pairs])
+
+
+def _cut_out(first: Path, pictures: list[Tensor], size: int, dice: Dice) -> Tensor:
+    """The same random square of each of a sequence's pictures, in [0, 1]."""
+    if len({picture.shape for picture in pictures}) > 1:
+        raise DatasetError(f"{first}: the {len(pictures)} pictures of its sequence differ in size")
+    both = torch.stack(pictures)
+    if min(both.shape[2:]) < size:
+        raise DatasetError(f"{first}: smaller than the {size} pixels that training cuts out")
+    window = _random_window(both.shape[2:], size, dice)
+    return both[:, *window].to(dice.device).float() / 255
 
 
 def load_picture(path: Path) -> Tensor:

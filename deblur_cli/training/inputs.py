@@ -52,7 +52,7 @@ def find_files(
     found_photos = [file.path for file in gather_photos([str(photos)]).files] if photos else []
     if photos and not found_photos:
         raise DatasetError(f"there is no photo in {photos}")
-    if len(found_photos) == 1:
+    if len(found_photos) == 1 and data is None and clips_folder is None:
         raise DatasetError(f"the photo in {photos} would be held out to validate on; give at least two")
     files = TrainingFiles(
         photos=tuple(sorted(found_photos)),

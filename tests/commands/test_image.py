@@ -189,6 +189,11 @@ def test_a_photo_flows_from_standard_input_to_standard_output(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert deblur("-", "-o", folder.parent / "out.tif") == 0
     assert Image.open(folder.parent / "out.tif").format == "TIFF"
+    with (folder / "3.png").open() as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        assert deblur("-", "-o", folder / "3.png", "--overwrite") == 2
+    assert b"what standard input comes from" in capsysbinary.readouterr().err
+    assert (folder / "3.png").read_bytes() == data
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data[:50])))
     capsysbinary.readouterr()
     assert deblur("-") == 1

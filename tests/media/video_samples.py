@@ -55,6 +55,14 @@ def packet_hashes(path: Path, kind: str = "a") -> list[str]:
     return [line.split("=")[1] for line in told.splitlines() if line.split(",")[1] == kind]
 
 
+def sound_times(path: Path) -> list[Fraction]:
+    """When each packet of the first sound stream is heard, in seconds of the file's clock."""
+    listing = ("-copyts", "-i", str(path), "-map", "0:a:0", "-c", "copy", "-f", "framecrc", "-")
+    told = ffmpeg.run(["-loglevel", "error", *listing]).stdout.decode().splitlines()
+    base = next(Fraction(line.split(":")[1].strip()) for line in told if line.startswith("#tb"))
+    return [int(line.split(",")[2]) * base for line in told if not line.startswith("#")]
+
+
 def spoil(source: Path, target: Path, number: int, *, beginning: int = 0) -> int:
     """A copy of an MP4 file of nothing but video, with one of its packets overwritten from byte `beginning` on.
 

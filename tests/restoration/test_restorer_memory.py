@@ -184,6 +184,16 @@ def test_tiles_go_through_a_gpu_in_batches_that_end_when_memory_does() -> None:
     assert not said  # the tiles are as they were
 
 
+def test_one_image_too_large_for_a_gpu_is_tried_once_and_its_tiles_still_go_in_batches() -> None:
+    network = fails_above(128 * 128, MemoryError())
+    restorer = Restorer(loaded(network), device="cpu", tile=0, overlap=0, notify=lambda text: None)
+    restorer._batch = 8  # what a GPU has; this machine may have none
+    pixels = random_pixels((256, 256, 3), np.uint8)
+    np.testing.assert_array_equal(restorer.restore(pixels), pixels)
+    assert network.seen.count((1, 3, 256, 256)) == 1
+    assert network.seen[-1] == (4, 3, 128, 128)
+
+
 def test_the_first_rows_restored_are_restored_again_in_smaller_tiles() -> None:
     calls = 0
 

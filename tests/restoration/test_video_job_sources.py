@@ -16,7 +16,7 @@ from deblur_cli.media.video_join import timestamps
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.video_job import restore_video
 from deblur_cli.restoration.video_outputs import VideoSettings
-from tests.media.video_samples import H264, PICTURE, TONE, make
+from tests.media.video_samples import H264, PICTURE, TONE, make, sound_times
 from tests.restoration.networks import Apply, loaded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,20 +29,21 @@ def restorer() -> Restorer:
 
 
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])
-@pytest.mark.parametrize("flip", [False, True])
-def test_the_blurred_half_is_on_the_left_of_what_is_shown(turn: int, flip: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("flip", "kind"), [(False, "mp4"), (True, "mp4"), (True, "ts")])
+def test_the_blurred_half_is_on_the_left_of_what_is_shown(turn: int, flip: bool, kind: str, tmp_path: Path) -> None:
     plain = make(tmp_path / "plain.mp4", "-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.1", *H264)
     shown_as = ["-display_rotation", str(turn), *(["-display_hflip"] if flip else [])]
     turned = make(tmp_path / "turned.mp4", *shown_as, "-i", plain, "-c", "copy")
     settings = VideoSettings(preset="ultrafast", crf=1)
     inverting = Restorer(loaded(Apply(lambda blurred: 1 - blurred)), device="cpu", precision="fp32")
-    restore_video(turned, tmp_path / "whole.mp4", inverting, settings)
-    restore_video(turned, tmp_path / "both.mp4", inverting, replace(settings, compare=True))
-    for name in ("turned", "whole", "both"):
-        make(tmp_path / f"{name}.png", "-i", tmp_path / f"{name}.mp4", "-frames:v", "1")
+    restore_video(turned, tmp_path / f"whole.{kind}", inverting, settings)
+    restore_video(turned, tmp_path / f"both.{kind}", inverting, replace(settings, compare=True))
+    # A transport stream knows of no rotation, and shows frames as they are stored.
+    names = ("turned.mp4" if kind == "mp4" else "plain.mp4", f"whole.{kind}", f"both.{kind}")
+    for name in names:
+        make(tmp_path / f"{name}.png", "-i", tmp_path / name, "-frames:v", "1")
     blurred, restored, both = (
-        np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int)
-        for name in ("turned", "whole", "both")
+        np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int) for name in names
     )
     left = slice(0, both.shape[1] // 2 - 8)
     right = slice(both.shape[1] // 2 + 8, None)
@@ -61,6 +62,9 @@ def test_a_clip_from_hours_into_a_running_clock_begins_at_once_elsewhere(tmp_pat
         found, before = timestamps(tmp_path / name), timestamps(source)
         assert found[0] < 0.1
         assert max(abs(a - found[0] - b + before[0]) for a, b in zip(found, before, strict=True)) <= Fraction(1, 1000)
+        heard, sounds = sound_times(tmp_path / name), sound_times(source)
+        assert sounds[0] < before[0]
+        assert max(abs(a - found[0] - b + before[0]) for a, b in zip(heard, sounds, strict=True)) <= Fraction(1, 500)
     restore_video(source, tmp_path / "clip.ts", restorer(), QUICKLY)
     assert timestamps(tmp_path / "clip.ts")[0] > 39_999
 
@@ -97,13 +101,17 @@ def test_alpha_is_said_of_a_webm_whose_source_was_none(tmp_path: Path) -> None:
     assert probe(tmp_path / "logo.webm").video.pixels.alpha
 
 
-def test_a_part_has_the_time_code_of_its_first_frame(tmp_path: Path) -> None:
-    source = make(tmp_path / "reel.mov", *PICTURE, *H264, "-timecode", "10:00:00:20")
-    assert probe(source).metadata["timecode"] == "10:00:00:20"
+@pytest.mark.parametrize(("kind", "key"), [("mov", "timecode"), ("mkv", "TIMECODE")])
+def test_a_part_has_the_time_code_of_its_first_frame(tmp_path: Path, kind: str, key: str) -> None:
+    reel = make(tmp_path / "reel.mov", *PICTURE, *H264, "-timecode", "10:00:00:20")
+    source = reel if kind == "mov" else make(tmp_path / "reel.mkv", "-i", reel, "-map", "0:v", "-c", "copy")
+    assert probe(source).metadata[key] == "10:00:00:20"
     # At 25 frames a second, the first at or after 0.21 seconds is number 6.
     for settings, code in ((QUICKLY, "10:00:00:20"), (replace(QUICKLY, start=0.21), "10:00:01:01")):
-        restore_video(source, tmp_path / "out.mov", restorer(), settings)
-        assert probe(tmp_path / "out.mov").metadata["timecode"] == code
+        for target in (tmp_path / "out.mov", tmp_path / "out.mkv"):
+            restore_video(source, target, restorer(), settings)
+            tags = [*probe(target).metadata.items(), *probe(target).file_metadata.items()]
+            assert {value for name, value in tags if name.lower() == "timecode"} == {code}
 
 
 def test_files_that_come_into_a_folder_of_pictures_meanwhile_stay(tmp_path: Path) -> None:

@@ -113,6 +113,10 @@ def test_nothing_is_both_trained_on_and_validated_on(photos: Path, tmp_path: Pat
         photo.unlink()
     with pytest.raises(DatasetError, match="give at least two"):
         find_files(photos=photos)
+    write_pictures(tmp_path / "more" / "train" / "input", ["1"])
+    write_pictures(tmp_path / "more" / "train" / "target", ["1"])
+    files = find_files(photos=photos, data=tmp_path / "more")  # there the only photo is for validation alone
+    assert [source.kind for source in load_sources(files, PoolSettings(size=32), CPU)] == ["pairs"]
 
 
 def test_small_photos_are_no_use_for_validation(photos: Path) -> None:
