@@ -83,7 +83,7 @@ def test_wrong_usage_is_one_line(
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks Linux for the children of a process")
 def test_a_killed_command_leaves_no_process_that_measures() -> None:
-    # Left alone it would go on for at least 20 seconds, and on two cores for two minutes.
+    # Left alone it would go on for a minute at least, and on two cores for several.
     command = [
         "-m",
         "deblur_cli",
@@ -91,7 +91,7 @@ def test_a_killed_command_leaves_no_process_that_measures() -> None:
         "-m",
         "deblurgan",
         "--size",
-        "1280x720",
+        "1920x1080",
         "--runs",
         "1000",
         "--device",
@@ -121,4 +121,4 @@ def test_a_killed_command_leaves_no_process_that_measures() -> None:
     finally:
         bench.kill()
         bench.wait()
-    assert comes(lambda: not any(map(measures, left)), 20)
+    assert comes(lambda: not any(map(measures, left)), 45)  # a loaded machine takes its time to import torch
