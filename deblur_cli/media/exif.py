@@ -10,7 +10,6 @@ Layout after TIFF 6.0 (Adobe 1992), section 2, and Exif 2.32 (CIPA DC-008), sect
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -237,26 +236,3 @@ def block_of(order: str, directory: Directory) -> bytes:
         return b""
     header = (b"II*\x00" if order == "<" else b"MM\x00*") + struct.pack(order + "I", 8)
     return header + assemble(order, directory, 8)
-
-
-_XMP_MOTION = re.compile(rb"""((?:MotionPhoto|MicroVideo)\s*(?:=\s*["']|>)\s*)1(?=\s*["'<])""")
-_XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>)\s*)([1-8])""")
-
-
-def xmp_orientation(xmp: bytes) -> int | None:
-    """The orientation that an XMP packet states, 1 to 8; None when it states none."""
-    found = _XMP_ORIENTATION.search(xmp)
-    return int(found[2]) if found else None
-
-
-def xmp_upright(xmp: bytes) -> bytes:
-    """The packet with every orientation set to 1; its length stays, so a signed size elsewhere still holds."""
-    return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
-
-
-def xmp_still(xmp: bytes) -> bytes:
-    """The packet of a photo that has no clip behind it (any more): what says that one follows says 0; the same length.
-
-    The properties are those of Android's motion photo format 1.0, and `MicroVideo` of the one before it.
-    """
-    return _XMP_MOTION.sub(rb"\g<1>0", xmp)

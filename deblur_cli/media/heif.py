@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import exif
+from deblur_cli.media import exif, xmp
 from deblur_cli.media.photo import HeifFacts, Photo
 from deblur_cli.media.pixels import check_size, joined, unpremultiplied
 
@@ -73,7 +73,7 @@ def read(data: bytes) -> Photo:
         # The rotation is in boxes of its own and already applied; the tag is a copy of it for other programs.
         exif=exif.upright(block, turned=(exif.orientation(block) or 1) > 4),
         icc=info.get("icc_profile") or b"",
-        xmp=exif.xmp_still(exif.xmp_upright(info.get("xmp") or b"")),
+        xmp=xmp.upright(info.get("xmp") or b""),
         depth=depth,
         facts=HeifFacts(depth, int(info.get("chroma", 420)), {key: coded[key] for key in _CODED} if coded else None),
         warnings=notes,

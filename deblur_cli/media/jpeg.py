@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import colour, exif
+from deblur_cli.media import colour, exif, photoshop
 from deblur_cli.media.photo import JpegFacts, Photo
 from deblur_cli.media.pixels import check_size, open_image, pack, unpack
 
 DEFAULT_QUALITY = 95
 _LONGEST_SEGMENT = 65533
-# Segments that are kept byte for byte: extended XMP, IPTC in Photoshop's resources, comments.
-_KEPT = {0xE1: b"http://ns.adobe.com/xmp/extension/\x00", 0xED: b"Photoshop 3.0\x00", 0xFE: b""}
+_PHOTOSHOP = b"Photoshop 3.0\x00"
+# Segments that are kept: extended XMP, Photoshop's resources with IPTC among them, comments.
+_KEPT = {0xE1: b"http://ns.adobe.com/xmp/extension/\x00", 0xED: _PHOTOSHOP, 0xFE: b""}
 _PICTURES = b"MPF\x00"
 _PLAIN_XMP = b"http://ns.adobe.com/xap/1.0/\x00"
 # A marker inside coded data: not a stuffed byte, not a restart, not a fill byte.
@@ -117,9 +118,21 @@ def _facts(image: Any, data: bytes) -> tuple[JpegFacts, list[str]]:
         progressive=bool(image.info.get("progressive")),
         rgb=len(layers) == 3
         and (image.info.get("adobe_transform") == 0 or bytes(layer[0] for layer in layers) == b"RGB"),
-        segments=tuple(kept),
+        segments=tuple(_without_thumbnail(kept)),
     )
     return facts, notes
+
+
+def _without_thumbnail(segments: list[bytes]) -> list[bytes]:
+    """Kept segments, of Photoshop's resources all but the thumbnail; one resource may lie in several segments."""
+    others = [segment for segment in segments if segment[1] != 0xED]
+    whole = b"".join(segment[4 + len(_PHOTOSHOP) :] for segment in segments if segment[1] == 0xED)
+    rest = photoshop.without_thumbnail(whole)
+    if rest == whole:
+        return segments
+    room = _LONGEST_SEGMENT - len(_PHOTOSHOP)
+    parts = [_PHOTOSHOP + rest[at : at + room] for at in range(0, len(rest), room)]
+    return [*others, *(b"\xff\xed" + (2 + len(part)).to_bytes(2, "big") + part for part in parts)]
 
 
 def _refuse_other_kinds(data: bytes) -> None:
@@ -167,7 +180,7 @@ def read(data: bytes) -> Photo:
         "JPEG",
         exif=block,
         icc=icc,
-        xmp=exif.xmp_still(info.get("xmp") or b""),
+        xmp=info.get("xmp") or b"",
         dpi=dpi if dpi and dpi[0] > 0 and dpi[1] > 0 else None,
         cmyk=is_cmyk,
         facts=facts,

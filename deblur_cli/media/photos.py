@@ -129,18 +129,19 @@ def read(source: Path | BinaryIO) -> Photo:
 
 
 def _upright(photo: Photo) -> Photo:
-    """The photo with its orientation applied to the pixels and set to 1 in EXIF and XMP, without its old thumbnail."""
-    from deblur_cli.media import exif
+    """The photo with its orientation applied to the pixels and set to 1 in EXIF and XMP, without its old thumbnail and
+    words of what else was in its file."""
+    from deblur_cli.media import exif, xmp
     from deblur_cli.media.pixels import turn
 
-    orientation = exif.orientation(photo.exif) or exif.xmp_orientation(photo.xmp) or 1
+    orientation = exif.orientation(photo.exif) or xmp.orientation(photo.xmp) or 1
     turned = orientation > 4
     return replace(
         photo,
         pixels=turn(photo.pixels, orientation),
         alpha=None if photo.alpha is None else turn(photo.alpha, orientation),
         exif=exif.upright(photo.exif, turned=turned),
-        xmp=exif.xmp_upright(photo.xmp),
+        xmp=xmp.alone(xmp.upright(photo.xmp)),
         dpi=(photo.dpi[1], photo.dpi[0]) if photo.dpi and turned else photo.dpi,
     )
 

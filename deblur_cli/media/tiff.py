@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import colour, exif
+from deblur_cli.media import colour, exif, photoshop, xmp
 from deblur_cli.media.photo import Photo, TiffFacts
 from deblur_cli.media.pixels import check_size, decode_deep, joined, open_image, turn, unpack, unpremultiplied
 
-_XMP, _ICC, _LAYERS, _DNG, _CHILDREN = 700, 34675, 37724, 50706, 330
+_XMP, _ICC, _PHOTOSHOP, _LAYERS, _DNG, _CHILDREN = 700, 34675, 34377, 37724, 50706, 330
 # How the pixels are stored: true of the source's pixels and not of ours.
 _STRUCTURE = frozenset(
     (
@@ -151,12 +151,16 @@ def _tags(data: bytes) -> tuple[str, exif.Directory, exif.Directory, bytes, byte
     order, directory = exif.parse(data)
     single = {tag: item for tag, item in directory.items() if isinstance(item, exif.Entry)}
     icc = single[_ICC].value if _ICC in single else b""
-    xmp = single[_XMP].value if _XMP in single else b""
+    packet = single[_XMP].value if _XMP in single else b""
     block = {tag: item for tag, item in directory.items() if tag in _EXIF_TAGS}
     rest: exif.Directory = {
         tag: item for tag, item in directory.items() if tag not in _EXIF_TAGS and tag not in _STRUCTURE
     }
-    return order, block, rest, icc, xmp
+    resources = rest.get(_PHOTOSHOP)
+    if isinstance(resources, exif.Entry):
+        kept = photoshop.without_thumbnail(resources.value)
+        rest[_PHOTOSHOP] = resources._replace(number=len(kept), value=kept)
+    return order, block, rest, icc, packet
 
 
 def read(data: bytes) -> Photo:
@@ -172,12 +176,12 @@ def read(data: bytes) -> Photo:
         _refuse_raw(page)
         _refuse_damage(page, len(data))
         notes = _refuse_pages(file.pages)
-        order, directory, rest, icc, xmp = _tags(data)
+        order, directory, rest, icc, packet = _tags(data)
         if file.is_bigtiff:
             icc = page.iccprofile or b""
             notes.append("the tags of a BigTIFF (EXIF, XMP) are not kept")
         block = exif.block_of(order, directory)
-        orientation = exif.orientation(block) or exif.xmp_orientation(xmp) or 1
+        orientation = exif.orientation(block) or xmp.orientation(packet) or 1
         if file.is_bigtiff:
             tagged = page.tags.valueof(exif.ORIENTATION)
             orientation = int(tagged) if tagged in range(1, 9) else 1
@@ -201,7 +205,7 @@ def read(data: bytes) -> Photo:
         alpha,
         exif=block,
         icc=icc,
-        xmp=exif.xmp_upright(xmp),
+        xmp=xmp.upright(packet),
         dpi=exif.resolution(block),
         cmyk=is_cmyk,
         depth=max(bits, 8),

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from deblur_cli.media import photos
+from deblur_cli.media.photo import Photo
+
 XMP = (
     b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
     b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
@@ -138,3 +141,20 @@ def png(array: np.ndarray, *extra: bytes, colour_type: int | None = None) -> byt
 def jpeg_with(segment: bytes, picture: bytes) -> bytes:
     """A JPEG with one more segment (marker, length and payload) right behind its start."""
     return picture[:2] + segment + picture[2:]
+
+
+def written(photo: Photo, container: str, **settings: int) -> bytes:
+    """The file that `photo` becomes."""
+    stream = io.BytesIO()
+    photos.write(photo, stream, format=container, **settings)
+    return stream.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    """By Pillow, as another program would read it."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image

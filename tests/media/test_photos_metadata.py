@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
-from deblur_cli.media import exif, photos
+from deblur_cli.media import exif, photos, xmp
 from deblur_cli.media.photo import Photo
 from tests.media.photo_samples import (
     MAKER_NOTE,
@@ -22,28 +22,14 @@ from tests.media.photo_samples import (
     encoded,
     exif_block,
     jpeg_with,
+    opened,
     png,
     smooth,
     srgb,
+    written,
 )
 
 WITH_METADATA = ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"]
-
-
-def written(photo: Photo, container: str, **settings: int) -> bytes:
-    stream = io.BytesIO()
-    photos.write(photo, stream, format=container, **settings)
-    return stream.getvalue()
-
-
-def opened(data: bytes) -> Image.Image:
-    """By Pillow, as another program would read it."""
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image
 
 
 def source(container: str, orientation: int, pixels: np.ndarray) -> bytes:
@@ -107,11 +93,11 @@ def test_every_orientation_is_applied_once_and_all_metadata_stays(container: str
         assert difference.mean() <= 4
         check_exif(image.getexif())
         assert image.info["icc_profile"] == srgb()
-        xmp = image.info.get("xmp", b"")
-        assert b"Harbour" in (xmp if isinstance(xmp, bytes) else xmp.encode())
+        packet = image.info.get("xmp", b"")
+        assert b"Harbour" in (packet if isinstance(packet, bytes) else packet.encode())
         again = photos.read(io.BytesIO(written(photo, target)))
         assert MAKER_NOTE in again.exif and THUMBNAIL not in again.exif
-        assert exif.xmp_orientation(again.xmp) in (None, 1)
+        assert xmp.orientation(again.xmp) in (None, 1)
 
 
 def test_heic_is_upright_once() -> None:
@@ -336,35 +322,6 @@ def test_what_a_format_without_metadata_loses_is_said() -> None:
     for container in ("BMP", "PPM"):
         notes = photos.write(photo, io.BytesIO(), format=container)
         assert notes == [f"{container} holds no EXIF, ICC profile, XMP: not kept"]
-
-
-@pytest.mark.parametrize("tail", [b"\x00\x00\x00\x18ftypmp42" + bytes(40), b"some maker's trailer"])
-def test_what_stands_behind_a_jpeg_is_dropped_with_a_warning(tail: bytes) -> None:
-    data = encoded(Image.fromarray(smooth(16, 16)), "JPEG", exif=exif.PREFIX + exif_block())
-    assert photos.read(io.BytesIO(data)).warnings == []
-    photo = photos.read(io.BytesIO(data + tail))
-    assert len(photo.warnings) == 1 and ("motion" in photo.warnings[0]) == (b"ftyp" in tail)
-
-
-def test_a_motion_photo_without_its_clip_does_not_claim_to_have_one() -> None:
-    packet = XMP.replace(
-        b"tiff:Orientation", b'GCamera:MotionPhoto="1" GCamera:MotionPhotoVersion="1" tiff:Orientation'
-    )
-    data = encoded(Image.fromarray(smooth(16, 16)), "JPEG", xmp=packet % 1) + b"\x00\x00\x00\x18ftypmp42" + bytes(40)
-    photo = photos.read(io.BytesIO(data))
-    assert photo.xmp == (packet % 1).replace(b'MotionPhoto="1"', b'MotionPhoto="0"')
-    assert (
-        exif.xmp_still(b"<GCamera:MicroVideo>1</GCamera:MicroVideo>") == b"<GCamera:MicroVideo>0</GCamera:MicroVideo>"
-    )
-
-
-def test_the_first_picture_of_an_mpo_is_the_photo() -> None:
-    first, second = Image.fromarray(smooth(16, 24)), Image.new("RGB", (24, 16), "red")
-    data = encoded(first, "MPO", save_all=True, append_images=[second], quality=95, subsampling=0)
-    photo = photos.read(io.BytesIO(data))
-    assert photo.format == "JPEG" and "only the first" in photo.warnings[0]
-    assert np.abs(photo.pixels.astype(int) - smooth(16, 24)).max() <= 6
-    assert getattr(opened(written(photo, "JPEG")), "n_frames", 1) == 1
 
 
 def test_tags_of_a_tiff_that_no_exif_has_stay_in_a_tiff() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from deblur_cli.media import exif, photos
 from deblur_cli.media.photo import Photo
-from tests.media.photo_samples import XMP, chunk, exif_block, png, smooth, srgb
-from tests.media.test_photos_metadata import check_exif, opened, written
+from tests.media.photo_samples import XMP, chunk, exif_block, opened, png, smooth, srgb, written
+from tests.media.test_photos_metadata import check_exif
 
 
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])

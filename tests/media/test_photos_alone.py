@@ -1,0 +1,89 @@
+"""What else was in a photo's file (clips, gain maps, thumbnails, further pictures) goes, and nothing promises it."""
+
+from __future__ import annotations
+
+import io
+import struct
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from deblur_cli.media import exif, photos, photoshop, xmp
+from tests.media.photo_samples import XMP, encoded, exif_block, jpeg_with, opened, smooth, written
+
+
+@pytest.mark.parametrize("tail", [b"\x00\x00\x00\x18ftypmp42" + bytes(40), b"some maker's trailer"])
+def test_what_stands_behind_a_jpeg_is_dropped_with_a_warning(tail: bytes) -> None:
+    data = encoded(Image.fromarray(smooth(16, 16)), "JPEG", exif=exif.PREFIX + exif_block())
+    assert photos.read(io.BytesIO(data)).warnings == []
+    photo = photos.read(io.BytesIO(data + tail))
+    assert len(photo.warnings) == 1 and ("motion" in photo.warnings[0]) == (b"ftyp" in tail)
+
+
+def test_a_motion_photo_without_its_clip_does_not_claim_to_have_one() -> None:
+    packet = XMP.replace(
+        b"tiff:Orientation", b'GCamera:MotionPhoto="1" GCamera:MotionPhotoVersion="1" tiff:Orientation'
+    )
+    data = encoded(Image.fromarray(smooth(16, 16)), "JPEG", xmp=packet % 1) + b"\x00\x00\x00\x18ftypmp42" + bytes(40)
+    photo = photos.read(io.BytesIO(data))
+    assert photo.xmp == (packet % 1).replace(b'MotionPhoto="1"', b'MotionPhoto="0"')
+    assert xmp.alone(b"<GCamera:MicroVideo>1</GCamera:MicroVideo>") == b"<GCamera:MicroVideo>0</GCamera:MicroVideo>"
+
+
+ULTRA_HDR = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+ xmlns:Container="http://ns.google.com/photos/1.0/container/" xmlns:Item="http://ns.google.com/photos/1.0/container/item/"
+ hdrgm:Version="1.0" xmp:Rating="4"><Container:Directory><rdf:Seq>
+<rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="Primary" Item:Mime="image/jpeg"/></rdf:li>
+<rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="GainMap" Item:Length="9"/></rdf:li>
+</rdf:Seq></Container:Directory><xmp:Thumbnails><rdf:Alt><rdf:li xmlns:g="g">AAAA</rdf:li></rdf:Alt></xmp:Thumbnails>
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize("element", [False, True])
+def test_xmp_promises_no_gain_map_and_shows_no_thumbnail(element: bool) -> None:
+    packet = ULTRA_HDR
+    if element:
+        packet = packet.replace(b' hdrgm:Version="1.0"', b"").replace(
+            b"<Container:D", b"<hdrgm:Version>1.0</hdrgm:Version><Container:D"
+        )
+    photo = photos.read(io.BytesIO(encoded(Image.fromarray(smooth(16, 16)), "JPEG", xmp=packet)))
+    assert len(photo.xmp) == len(packet)
+    described = ElementTree.fromstring(photo.xmp)[0][0]
+    assert len(described) == 0 and list(described.attrib.values()) == ["4"]
+
+
+def resource(number: int, data: bytes, name: bytes = b"") -> bytes:
+    named = bytes([len(name)]) + name + bytes((1 + len(name)) % 2)
+    return b"8BIM" + struct.pack(">H", number) + named + struct.pack(">I", len(data)) + data + bytes(len(data) % 2)
+
+
+@pytest.mark.parametrize("number", [1033, 1036])
+def test_photoshops_thumbnail_goes_and_its_other_resources_stay(number: int) -> None:
+    iptc, path = resource(0x0404, b"caption"), resource(2000, bytes(26), b"Path 1")
+    whole = iptc + resource(number, b"\xff\xd8old picture" * 9000) + path
+    data = encoded(Image.fromarray(smooth(16, 16)), "JPEG")
+    for part in (whole[60_000:], whole[:60_000]):  # the second is put ahead of the first
+        data = jpeg_with(b"\xff\xed" + struct.pack(">H", 16 + len(part)) + b"Photoshop 3.0\x00" + part, data)
+    after = written(photos.read(io.BytesIO(data)), "JPEG")
+    assert b"Photoshop 3.0\x00" + iptc + path in after and b"old picture" not in after
+    stream = io.BytesIO()
+    tifffile.imwrite(
+        stream, smooth(8, 8), photometric="rgb", extratags=[(34377, "B", len(whole), whole, True)], compression="zlib"
+    )
+    with tifffile.TiffFile(io.BytesIO(written(photos.read(io.BytesIO(stream.getvalue())), "TIFF"))) as file:
+        assert bytes(file.pages[0].tags[34377].value) == iptc + path
+    for damaged in (iptc + path[:20], iptc + b"8BIM\x04", b"", b"not resources", iptc + resource(number, b"x")[:-3]):
+        assert photoshop.without_thumbnail(damaged) == damaged
+
+
+def test_the_first_picture_of_an_mpo_is_the_photo() -> None:
+    first, second = Image.fromarray(smooth(16, 24)), Image.new("RGB", (24, 16), "red")
+    data = encoded(first, "MPO", save_all=True, append_images=[second], quality=95, subsampling=0)
+    photo = photos.read(io.BytesIO(data))
+    assert photo.format == "JPEG" and "only the first" in photo.warnings[0]
+    assert np.abs(photo.pixels.astype(int) - smooth(16, 24)).max() <= 6
+    assert getattr(opened(written(photo, "JPEG")), "n_frames", 1) == 1
