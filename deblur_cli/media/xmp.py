@@ -10,8 +10,8 @@ import re
 _ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>)\s*)([1-8])""")
 # Android's motion photo format 1.0, and the one before it.
 _CLIP = re.compile(rb"""((?:MotionPhoto|MicroVideo)\s*(?:=\s*["']|>)\s*)1(?=\s*["'<])""")
-# Thumbnails; the list of what stands behind the picture in its file (clip, gain map, depth); the word that the picture
-# has a gain map (Android's Ultra HDR 1.0), which nothing else may mean.
+# Thumbnails; the list of what stands behind the picture in its file (clip, gain map, depth); the word that a gain map
+# belongs to the picture (Android's Ultra HDR 1.0).
 _GONE = re.compile(
     rb"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails\s*>"
     rb"|<Container:Directory\b.*?</Container:Directory\s*>"
