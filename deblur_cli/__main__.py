@@ -59,8 +59,9 @@ def _message_and_code(error: Exception) -> tuple[str, int]:
         context = getattr(error, "ctx", None)
         see = f" (see '{context.command_path} --help')" if context else ""
         return f"{describe()}{see}", errors.EXIT_USAGE
-    if type(error).__name__ == "ModelError":
-        return str(error), errors.EXIT_USAGE
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "ModelError" in kinds:
+        return str(error), errors.EXIT_SOME_FAILED if "FetchError" in kinds else errors.EXIT_USAGE
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, errors.EXIT_SOME_FAILED
     return "", errors.EXIT_SOME_FAILED

@@ -122,16 +122,21 @@ def _read_torch(path: Path) -> Any:
         ) from error
 
 
+def _opened(content: Any, depth: int = len(_WRAPPERS)) -> dict[str, Tensor]:
+    """The tensors of the first wrapper that holds any, or of `content` itself; looks no deeper than `depth`, for a
+    container may hold itself."""
+    if not isinstance(content, Mapping):
+        return {}
+    for key in _WRAPPERS if depth else ():
+        if tensors := _opened(content.get(key), depth - 1):
+            return tensors
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    for _ in _WRAPPERS:  # a bounded number of times: a container may hold itself
-        inner = [content[key] for key in _WRAPPERS if isinstance(content, Mapping) and key in content]
-        if not inner or isinstance(inner[0], Tensor):
-            break
-        content = inner[0]
-    pairs = content.items() if isinstance(content, Mapping) else ()
-    tensors = {str(name): value for name, value in pairs if isinstance(value, Tensor)}
+    tensors = _opened(content)
     if not tensors:
-        held = ", ".join(repr(name)[:40] for name, _ in [*pairs][:5])
+        held = ", ".join(repr(name)[:40] for name in [*content][:5]) if isinstance(content, Mapping) else ""
         holds = f"; it holds {held}, and a network's tensors are looked for in {', '.join(_WRAPPERS)}" if held else ""
         raise ModelError(f"weights file {path} holds no tensors by name{holds}")
     if all(_PREFIXES.match(name) for name in tensors):

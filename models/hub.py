@@ -21,6 +21,11 @@ _DEFAULT_REVISION = "main"
 _COMMIT = re.compile("[0-9a-f]{40}")
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
+
+class FetchError(ModelError):
+    """The hub does not answer, or not now: trying again later may help."""
+
+
 _log = logging.getLogger(__name__)
 
 
@@ -69,8 +74,8 @@ def fetch(wanted: HubFile) -> Path:
     error where that is a terminal.
 
     Raises:
-        ModelError: the file is not in the cache, and there is no such repository, revision or file, no access to it,
-            or no network.
+        ModelError: the file is not in the cache, and there is no such repository, revision or file, or no access to it.
+        FetchError: it is not in the cache, and there is no network, or the hub has trouble.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import (
@@ -93,7 +98,8 @@ def fetch(wanted: HubFile) -> Path:
         wrapped = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
         reason = wrapped if isinstance(wrapped, Exception) else error
         if cached is None or isinstance(reason, (EntryNotFoundError, RevisionNotFoundError)):
-            raise ModelError(f"{wanted}: {_explanation(reason, wanted)}") from error
+            kind = FetchError if _may_pass(reason) else ModelError
+            raise kind(f"{wanted}: {_explanation(reason, wanted)}") from error
         # Being offline was asked for, and is no news.
         level = logging.INFO if isinstance(reason, OfflineModeIsEnabled) else logging.WARNING
         _log.log(level, "%s: not looked up (%s); the file fetched before is used", wanted, _one_line(reason))
@@ -111,6 +117,14 @@ def _cached(wanted: HubFile) -> Path | None:
             f"{wanted}: '{wanted.repository}' cannot be a repository's name ({_one_line(error)})"
         ) from error
     return Path(path) if isinstance(path, str) else None
+
+
+def _may_pass(error: Exception) -> bool:
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
+
+    if isinstance(error, HfHubHTTPError) and error.response is not None:
+        return error.response.status_code >= 500 or error.response.status_code == 429
+    return not isinstance(error, (EntryNotFoundError, OfflineModeIsEnabled))
 
 
 def _explanation(error: Exception, wanted: HubFile) -> str:

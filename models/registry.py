@@ -168,6 +168,6 @@ def create_model(name: str, /, **options: Any) -> nn.Module:
         raise ModelError(f"network '{name}' has no option '{unknown[0]}' (its options: {known})")
     try:
         return info.builder(**options)
-    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
         chosen = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "its defaults"
         raise ModelError(f"network '{name}' cannot be built with {chosen}: {error}") from error

@@ -16,7 +16,8 @@ from deblur_cli import app as app_module
 from deblur_cli import errors
 from deblur_cli.commands import models as models_command
 from deblur_cli.commands import options
-from models.registry import DEFAULT_MODEL
+from models.hub import FetchError
+from models.registry import DEFAULT_MODEL, ModelError
 
 VERBS = ("image", "video", "eval", "bench", "train", "synth", "models")
 HEAVY = ("torch", "numpy", "cv2", "PIL", "safetensors", "tifffile", "accelerate", "models")
@@ -176,6 +177,8 @@ def test_an_unknown_network_suggests_close_names(run: Run, tmp_path: Path, verb:
         (errors.OutOfMemoryError("a  b"), 1, "a  b"),
         (FileNotFoundError(2, "No such file or directory", "a.json"), 1, "a.json: No such file or directory"),
         (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (ModelError("no such network"), 2, "no such network"),
+        (FetchError("hf:a/b/c: the hub does not answer"), 1, "the hub does not answer"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deblur_cli.errors import UsageError
+from deblur_cli.errors import EXIT_SOME_FAILED, DeblurError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +69,7 @@ def synth(
     photos = [file.path for file in gather_photos(stills).files] if stills else []
     if not photos and not clips:
         raise UsageError(f"there is no photo or video in {', '.join(inputs)}")
-    made = 0
+    made = failed = 0
     shown: list[tuple[Tensor, Tensor]] = []
 
     def keep(pair: tuple[Tensor, Tensor], sequence: str, name: str) -> None:
@@ -77,21 +79,36 @@ def synth(
         if sheet and len(shown) < SHOWN:
             shown.append(pair)
 
+    @contextmanager
+    def one_of_several() -> Iterator[None]:
+        nonlocal failed
+        try:
+            yield
+        except DeblurError as error:
+            if len(photos) + len(clips) == 1:
+                raise
+            failed += 1
+            say(f"failed: {error}")
+
     names, sequences = set[str](), {_STILLS}
     for photo in photos:
         name = _unused(photo.stem, names)
-        for number in range(count):
-            # Names that ended in numbers would say that one is the next frame of the other.
-            keep(synthesise_photo(photo, blur, seed, number), _STILLS, f"{name}_{number:03d}_still")
+        with one_of_several():
+            for number in range(count):
+                # Names that ended in numbers would say that one is the next frame of the other.
+                keep(synthesise_photo(photo, blur, seed, number), _STILLS, f"{name}_{number:03d}_still")
     for clip in clips:
         sequence = _unused(clip.stem, sequences)
-        for number, pair in enumerate(synthesise_clip(clip, frames, say)):
-            keep(pair, sequence, f"{number:06d}")
-    if not made:
+        with one_of_several():
+            for number, pair in enumerate(synthesise_clip(clip, frames, say)):
+                keep(pair, sequence, f"{number:06d}")
+    if not made and not failed:
         raise UsageError(f"no clip has the {frames} frames that make a picture")
-    if sheet:
+    if sheet and shown:
         write_png(sheet, contact_sheet(list(zip(*shown, strict=True))))
-    typer.echo(f"{output}: {made} pairs")
+    typer.echo(f"{output}: {made} pairs{f', {failed} files failed' if failed else ''}")
+    if failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def _unused(name: str, taken: set[str]) -> str:

@@ -85,7 +85,7 @@ def train(
     if recipe is None:
         raise UsageError("which recipe? give --recipe NAME or --recipe FILE.toml")
 
-    from deblur_cli.training.checkpoint import read_checkpoint
+    from deblur_cli.training.checkpoint import Progress, read_checkpoint
     from deblur_cli.training.inputs import find_files, load_sources, load_validator
     from deblur_cli.training.learner import load_start
     from deblur_cli.training.recipe import load_recipe
@@ -93,10 +93,10 @@ def train(
     from deblur_cli.training.trainer import train as run_training
 
     chosen = load_recipe(recipe)
-    validated = False
+    before = Progress()
     if resume:
-        begun, progress, _ = read_checkpoint(output / CHECKPOINT)
-        steps, validated = steps or begun.steps, math.isfinite(progress.best)
+        begun, before, _ = read_checkpoint(output / CHECKPOINT)
+        steps = steps or begun.steps
     chosen = replace(chosen, steps=steps) if steps else chosen
     seconds = parse_duration(max_time) if max_time else None
     if not resume and (output / CHECKPOINT).exists():
@@ -104,13 +104,17 @@ def train(
     starting = load_start(start, chosen) if start else None
     files = find_files(photos=photos, clips_folder=clips, data=data, validation=validation)
     accelerator = default_accelerator(device)
-    validator = load_validator(files, chosen, accelerator.device)
-    if validated and validator is None and accelerator.is_main_process:
-        say("no validation from here on: best.safetensors stays as it is; give --validation or --photos as before")
+    tell = say if accelerator.is_main_process else lambda line: None
+    sources = load_sources(files, chosen.pool, accelerator.device, chosen.frames, tell)
+    validator = load_validator(files, chosen, accelerator.device, tell)
+    if validator is None and math.isfinite(before.best):
+        tell("no validation from here on: best.safetensors stays as it is; give --validation or --photos as before")
+    elif validator is None:
+        tell("nothing to validate on: the last weights are kept; --validation or --photos let the best be found")
     with Monitor(chosen.batch, quiet=not accelerator.is_main_process) as monitor:
         done = run_training(
             chosen,
-            load_sources(files, chosen.pool, accelerator.device, chosen.frames),
+            sources,
             output,
             validator=validator,
             limits=Limits(steps=stop_at, seconds=seconds),
@@ -124,6 +128,8 @@ def train(
     if accelerator.is_main_process:
         gain = "" if done.best == float("-inf") else f", best gain {done.best:+.3f} dB"
         typer.echo(f"{output}: {done.step} steps in {done.elapsed / 60:.1f} minutes{gain}")
+    if done.step == before.step and not monitor.interrupted:
+        tell("nothing was left to do; more --steps, or a longer --max-time, prolong the run")
     if monitor.interrupted:
         raise KeyboardInterrupt
 
@@ -141,8 +147,8 @@ def parse_duration(text: str) -> float:
 
 
 class Monitor:
-    """Shows the run on standard error (a bar on a terminal, else a line each half minute) and turns the first Ctrl-C
-    into a wish to stop after the step, so that the run is saved whole."""
+    """Shows the run on standard error (a bar on a terminal, else a line each half minute) and turns the first Ctrl-C,
+    or a request to end (SIGTERM), into a wish to stop after the step, so that the run is saved whole."""
 
     def __init__(self, batch: int, *, quiet: bool, every: float = 30.0) -> None:
         self.batch, self.quiet, self.every = batch, quiet, every
@@ -156,7 +162,7 @@ class Monitor:
 
         from tqdm import tqdm
 
-        self._before = signal.signal(signal.SIGINT, self._interrupt)
+        self._before = {each: signal.signal(each, self._interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
         self._bar = tqdm(
             total=1.0,
             bar_format="{percentage:5.1f}% |{bar}| {elapsed} left {remaining} {postfix}",
@@ -168,11 +174,12 @@ class Monitor:
     def __exit__(self, *exception: object) -> None:
         import signal
 
-        signal.signal(signal.SIGINT, self._before)
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
         self._bar.close()
 
     def wants_to_stop(self) -> bool:
-        """Whether Ctrl-C was pressed."""
+        """Whether Ctrl-C was pressed, or the like."""
         return self.interrupted
 
     def tell(self, report: Report) -> None:

@@ -19,6 +19,7 @@ from deblur_cli.commands.batch import (
     check_report,
     kinds,
     load_restorer,
+    on_termination,
     print_plan,
     print_summary,
     save_report,
@@ -105,6 +106,9 @@ def video(
     NAME_deblurred, or below OUT under their own names. Inputs are never changed, and outputs that exist are skipped.
     What was interrupted, by Ctrl-C or a power cut, goes on when the same command is given again.
     """
+    from deblur_cli.media.encoders import by_own_name
+
+    codec = by_own_name(codec)
     engine = engine_options(model, device, precision, tile, overlap, memory_limit) | {"strength": strength}
     settings = _settings(
         codec=codec,
@@ -118,6 +122,8 @@ def video(
         scene_cuts=not no_scene_cuts,
         rate=rate,
     )
+    if "-" in {output, None if frames is None else str(frames)}:
+        raise UsageError("no video is written to standard output, which is for single photos; name a file or a folder")
     if frames is not None and frames.name in {"", ".."}:
         frames = frames.resolve()
     plan = _plan(inputs, output, suffix=suffix, codec=codec, frames=frames, overwrite=overwrite, compare=compare)
@@ -230,7 +236,7 @@ def _restore(
         say(f"warning: there are no videos in {folder}")
     interrupted = True
     restorer = None
-    with FrameProgress(len(to_restore)) as progress:
+    with FrameProgress(len(to_restore)) as progress, on_termination(progress.interrupt):
 
         def done(outcome: VideoOutcome) -> None:
             outcomes.append(outcome)
@@ -251,14 +257,16 @@ def _restore(
             )
             interrupted = False
         finally:
-            progress.close()
-            order = {item.source: place for place, item in enumerate(plan.items)}
-            outcomes.sort(key=lambda outcome: order[outcome.source])
-            if interrupted and progress.interrupted:
-                say("what is done is kept: the same command goes on")
-            reported = report is None or save_report(plan, outcomes, restorer, report, interrupted)
-            if outcomes or not interrupted:
-                _print_outcomes(plan, outcomes)
+            # What is left to do is short, and all that tells the user what became of the videos.
+            with on_termination(signal.SIG_IGN):
+                progress.close()
+                order = {item.source: place for place, item in enumerate(plan.items)}
+                outcomes.sort(key=lambda outcome: order[outcome.source])
+                if interrupted and progress.interrupted:
+                    say("what is done is kept: the same command goes on")
+                reported = report is None or save_report(plan, outcomes, restorer, report, interrupted)
+                if outcomes or not interrupted:
+                    _print_outcomes(plan, outcomes)
     failed = any(outcome.status == "failed" or outcome.damaged for outcome in outcomes)
     return EXIT_SOME_FAILED if failed or not reported else EXIT_OK
 
@@ -290,7 +298,7 @@ def _damage(outcome: VideoOutcome) -> str:
 
 class FrameProgress:
     """Shows the frames of one video after another on standard error: a bar with frames a second and the time left on a
-    terminal, else a line now and then. The first Ctrl-C becomes a wish to stop behind a frame.
+    terminal, else a line now and then. The first Ctrl-C or SIGTERM becomes a wish to stop behind a frame.
 
     Args:
         total: how many videos there are.
@@ -306,7 +314,7 @@ class FrameProgress:
         self._began = self._said = 0.0
 
     def __enter__(self) -> FrameProgress:
-        self._handler = signal.signal(signal.SIGINT, self._interrupt)
+        self._handler = signal.signal(signal.SIGINT, self.interrupt)
         return self
 
     def __exit__(
@@ -316,7 +324,7 @@ class FrameProgress:
         self.close()
 
     def wants_to_stop(self) -> bool:
-        """Whether Ctrl-C was pressed."""
+        """Whether Ctrl-C was pressed, or SIGTERM came."""
         return self.interrupted
 
     def begin(self, item: Item) -> None:
@@ -372,7 +380,8 @@ class FrameProgress:
             self._bar.close()
             self._bar = None
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """What signals that are meant to end the run are handled by."""
         if self.interrupted:  # the second time it is meant
             raise KeyboardInterrupt
         self.interrupted = True

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deblur_cli.errors import UsageError, VideoError
 from deblur_cli.media import ffmpeg
-from deblur_cli.media.pixel_formats import least_loss, losses, nearest_planar
+from deblur_cli.media.pixel_formats import least_loss, losses, nearest_planar, planar
 from deblur_cli.media.probe import MasteringDisplay, VideoInfo
 from deblur_cli.media.video import VideoFormat
 
@@ -95,6 +95,10 @@ ENCODERS: dict[str, tuple[Encoder, ...]] = {
 }
 """The codecs that are written, best encoder first."""
 
+_EVERYDAY = {"h265": "hevc", "h.265": "hevc", "x265": "hevc", "h.264": "h264", "x264": "h264", "avc": "h264"}
+# Most players show these two at half the chroma resolution only.
+_HALVED = frozenset({"h264", "hevc"})
+
 # Sources without any loss go on without any, where the container takes it.
 _LOSSLESS = frozenset({"rawvideo", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "png", "qtrle", "v210", "v410", "r210"})
 
@@ -110,7 +114,7 @@ class Encoding:
     arguments: tuple[str, ...]
     """Of ffmpeg's command line: the encoder's name and its options."""
     losses: tuple[str, ...]
-    """What of the source this cannot hold."""
+    """What of the source is not written so, a line each."""
 
 
 def container_of(target: Path) -> Container:
@@ -125,6 +129,12 @@ def container_of(target: Path) -> Container:
     return found
 
 
+def by_own_name(codec: str) -> str:
+    """The name by which `ENCODERS` has a codec that is called by an everyday one (`x265`, `H.264`), or else `codec`."""
+    name = codec.lower()
+    return _EVERYDAY.get(name, name if name in ENCODERS else codec)
+
+
 def choose(
     target: Path,
     video: VideoFormat,
@@ -133,6 +143,7 @@ def choose(
     codec: str = "auto",
     crf: float | None = None,
     preset: str | None = None,
+    pixels: str | None = None,
 ) -> Encoding:
     """Choose encoder, pixel format and options for writing `video` to `target`.
 
@@ -143,6 +154,7 @@ def choose(
         codec: `auto`, a name of `ENCODERS`, or the name of any encoder that this ffmpeg has (`hevc_nvenc`).
         crf: quality in the encoder's own scale.
         preset: effort in the encoder's own scale; for ProRes the profile.
+        pixels: ffmpeg's name of the pixel format that a user asks for; taken where the encoder has it.
 
     Raises:
         VideoError: the container is not written or does not hold the codec; there is no encoder for it.
@@ -155,8 +167,12 @@ def choose(
     if family in ENCODERS and family not in container.codecs:
         fitting = ", ".join(suffix for suffix, other in CONTAINERS.items() if family in other.codecs)
         raise VideoError(f"{target}: a '{target.suffix}' file does not hold {family}; take one of {fitting}")
-    encoder, pixels = _encoder(family, video, source)
+    encoder, pixels, fuller = _encoder(family, video, source, pixels)
     lost = losses(video.pixels, nearest_planar(pixels))
+    if fuller is not None:
+        anyway = losses(video.pixels, nearest_planar(fuller))
+        given_up = " and ".join(loss for loss in lost if loss not in anyway)
+        lost = [*anyway, f"{given_up}, in what most players show (--ffmpeg-args '-pix_fmt {fuller}' keeps that)"]
     arguments = [encoder.name, *_quality(encoder, family, crf, preset, pixels), *encoder.options]
     if source is not None and (source.mastering_display or source.content_light):
         if encoder.mastering is None:
@@ -174,7 +190,8 @@ def choose(
         arguments += ["-bf", "0"]
     if family == "vp9" and nearest_planar(pixels).alpha:
         arguments += ["-auto-alt-ref", "0"]
-    return Encoding(family, encoder, pixels, tuple(arguments), tuple(lost))
+    told = tuple(f"{loss}: not written by {encoder.name}" for loss in lost)
+    return Encoding(family, encoder, pixels, tuple(arguments), told)
 
 
 def _follow(source: VideoInfo | None, container: Container) -> str:
@@ -187,8 +204,10 @@ def _follow(source: VideoInfo | None, container: Container) -> str:
     return wanted if wanted in container.codecs else container.codecs[0]
 
 
-def _encoder(family: str, video: VideoFormat, source: VideoInfo | None) -> tuple[Encoder, str]:
-    """The encoder that loses least, and the pixel format for it."""
+def _encoder(
+    family: str, video: VideoFormat, source: VideoInfo | None, named: str | None
+) -> tuple[Encoder, str, str | None]:
+    """The encoder that loses least, the pixel format for it, and the one that would be but for the players."""
     known = ENCODERS.get(family, (Encoder(family),))
     # Hardly any player shows H.264 in RGB; it is for sources that are so already.
     rgb = source is not None and source.codec == "h264"
@@ -199,18 +218,27 @@ def _encoder(family: str, video: VideoFormat, source: VideoInfo | None) -> tuple
         raise VideoError(
             f"this ffmpeg has no encoder for {family} ({names}); it has {', '.join(has) or 'none that is known here'}"
         )
-    chosen: list[tuple[int, int, Encoder, str]] = []
+    chosen: list[tuple[int, int, Encoder, str, str | None]] = []
     for encoder in present:
         formats = ffmpeg.encoder_formats(encoder.name) or ["yuv420p"]
         if encoder.alpha:
             formats = [name for name in formats if name == encoder.alpha or not nearest_planar(name).alpha]
+        if named in formats and planar(named):
+            formats = [named]
         best = least_loss(video.pixels, formats, video.height, video.width, even=encoder.even)
+        fuller = None
+        if best != named and source is None and family in _HALVED and video.pixels.kind == "rgb":
+            # Pictures say nothing of how a video of them is to be; whoever is sent it wants to see it.
+            halved = [name for name in formats if (found := planar(name)) and (found.shift_x, found.shift_y) == (1, 1)]
+            played = least_loss(video.pixels, halved, video.height, video.width, even=encoder.even)
+            if played not in {None, best}:
+                best, fuller = played, best
         if best is not None:
-            chosen.append((len(losses(video.pixels, nearest_planar(best))), len(chosen), encoder, best))
+            chosen.append((len(losses(video.pixels, nearest_planar(best))), len(chosen), encoder, best, fuller))
     if not chosen:
         raise VideoError(f"{present[0].name} takes no pixel format that holds {video.width}x{video.height} pixels")
-    _, _, encoder, pixels = min(chosen, key=lambda option: option[:2])
-    return encoder, pixels
+    _, _, encoder, pixels, fuller = min(chosen, key=lambda option: option[:2])
+    return encoder, pixels, fuller
 
 
 def _quality(encoder: Encoder, family: str, crf: float | None, preset: str | None, pixels: str) -> list[str]:

@@ -11,17 +11,42 @@ from deblur_cli.media.encoders import Container, with_parameters
 
 # ffmpeg's own options of an output that are about the file, or about streams that are copied into it.
 _OF_THE_FILE = frozenset(
-    {"metadata", "map_metadata", "map_chapters", "map", "disposition", "program", "stream_group", "timestamp", "attach"}
+    {"metadata", "map_metadata", "map_chapters", "disposition", "program", "stream_group", "timestamp", "attach"}
     | {"tag", "vtag", "an", "sn", "dn", "acodec", "scodec", "dcodec", "ac", "ar", "ab", "aq", "af", "atag", "stag"}
-    | {"shortest", "shortest_buf_duration", "fs", "muxdelay", "muxpreload", "max_muxing_queue_size", "timecode"}
+    | {"shortest", "shortest_buf_duration", "muxdelay", "muxpreload", "max_muxing_queue_size", "timecode"}
     | {"sample_fmt", "channel_layout", "ch_layout", "streamid"}
 )
 # Likewise libavformat's, which every container has.
 _OF_EVERY_CONTAINER = frozenset(
     {"avioflags", "packetsize", "max_delay", "start_time_realtime", "audio_preload", "chunk_duration", "chunk_size"}
-    | {"flush_packets", "metadata_header_padding", "output_ts_offset", "max_interleave_delta", "avoid_negative_ts"}
+    | {"flush_packets", "metadata_header_padding", "max_interleave_delta", "avoid_negative_ts"}
 )
 _OF_BOTH = frozenset({"bitexact", "fflags", "flags", "strict"})
+# Options that have no value: a word behind one of them is a file to write.
+_FLAGS = frozenset(
+    {"an", "sn", "dn", "shortest", "bitexact", "copyts", "copyinkf", "autorotate", "autoscale", "fix_sub_duration"}
+    | {"xerror", "stats", "benchmark", "ignore_unknown", "copy_unknown", "hide_banner", "stdin", "re", "dump", "hex"}
+)
+_TIMES = "each frame keeps its own time"
+_ELSEWHERE = "it writes to another file"
+# Options under which the file would not have the frames that were restored, when they were, which is noticed when all
+# is done; and those by which ffmpeg would write elsewhere. Each with what to do instead.
+_REFUSED = {
+    **dict.fromkeys(("ss", "sseof"), "--start says where to begin"),
+    **dict.fromkeys(("t", "to"), "--end says where to end"),
+    **dict.fromkeys(("frames", "vframes", "aframes", "dframes", "fs"), "--end says where to end"),
+    **dict.fromkeys(("r", "fps_mode", "vsync", "enc_time_base", "output_ts_offset", "start_at_zero"), _TIMES),
+    **dict.fromkeys(("y", "n"), "--overwrite says whether a file is written over"),
+    "i": "deblur's own INPUT is the input",
+    **dict.fromkeys(("f", "target"), "the suffix of --output says which kind of file it is"),
+    "vcodec": "--codec says which the video gets",
+    "map": "all streams go along; -an, -sn and -dn leave those of a kind out",
+    "vn": "the video is what is restored",
+    **dict.fromkeys(("filter_complex", "filter_complex_script", "lavfi"), "-vf takes filters"),
+    **dict.fromkeys(("pass", "passlogfile"), "a video is encoded in one pass, in segments"),
+    **dict.fromkeys(("report", "progress", "vstats", "vstats_file", "sdp_file", "print_graphs_file"), _ELSEWHERE),
+    **dict.fromkeys(("stats_enc_pre", "stats_enc_post", "stats_mux_pre"), _ELSEWHERE),
+}
 
 
 def split_arguments(words: Sequence[str], container: Container) -> tuple[list[str], list[str]]:
@@ -69,18 +94,40 @@ def merged(arguments: Sequence[str], words: Sequence[str]) -> tuple[list[str], l
     return encoding, others
 
 
+def value_of(name: str, words: Sequence[str]) -> str | None:
+    """The last value that `words` have for the pictures' option `name`; None where they have none.
+
+    Raises:
+        UsageError: as `options` does.
+    """
+    spelt = re.compile(rf"-{name}(:[vV0](:0)?)?")
+    found = [option[1] for option in options(words) if len(option) == 2 and spelt.fullmatch(option[0])]
+    return found[-1] if found else None
+
+
 def options(words: Sequence[str]) -> list[list[str]]:
     """Each option with its value, if it has one.
 
     Raises:
-        UsageError: a word is neither an option nor the value of one; ffmpeg would write to a file of that name.
+        UsageError: a word is neither an option nor the value of one (ffmpeg would write to a file of that name), or an
+            option can only do harm here.
     """
     found: list[list[str]] = []
     for word in words:
         if re.match(r"-[a-zA-Z]", word):
+            _check(word)
             found.append([word])
-        elif found and len(found[-1]) == 1:
+        elif found and len(found[-1]) == 1 and found[-1][0].removeprefix("-").removeprefix("no") not in _FLAGS:
             found[-1].append(word)
         else:
             raise UsageError(f"'{word}' in the arguments for ffmpeg is neither an option nor the value of one")
     return found
+
+
+def _check(option: str) -> None:
+    """Raise for an option that is not the user's to give here."""
+    name, _, streams = option.removeprefix("-").partition(":")
+    if name in {"c", "codec"} and re.match(r"([vV0](:|$)|$)", streams):
+        name = "vcodec"
+    if name in _REFUSED:
+        raise UsageError(f"'{option}' cannot be among the arguments for ffmpeg: {_REFUSED[name]}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,6 +33,47 @@ def is_temporary(path: Path, target: Path | None = None) -> bool:
     if target is None or not ours:
         return ours
     return path.parent == target.parent and stem[1:] == _shortened(target.name)
+
+
+def remove_stale(targets: Iterable[Path]) -> int:
+    """Remove what a killed run left half-written for these targets; returns how many files that were.
+
+    What is being written by `replacing`, by whatever process, is left alone, and so are the temporary files of other
+    targets in the same folders.
+    """
+    by_folder: dict[Path, list[Path]] = {}
+    for target in targets:
+        by_folder.setdefault(target.parent, []).append(target)
+    removed = 0
+    for folder, expected in by_folder.items():
+        leftovers = [path for path in folder.iterdir() if is_temporary(path)] if folder.is_dir() else []
+        for path in leftovers:
+            with suppress(FileNotFoundError):  # whoever was writing it has finished meanwhile
+                if any(is_temporary(path, target) for target in expected) and not _is_being_written(path):
+                    path.unlink()
+                    removed += 1
+    return removed
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed, or its process gone; whether nobody else had done so.
+
+    Nobody has where the system, or the file system (some network drives), knows no such locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
+
+
+def _is_being_written(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return not lock(stream.fileno())
 
 
 def _shortened(name: str) -> str:
@@ -67,6 +108,7 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
     temporary = temporary_name(target)
     try:
         with temporary.open("xb") as stream:
+            lock(stream.fileno())  # which tells it from what a killed run left behind
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

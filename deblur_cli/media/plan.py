@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from deblur_cli.errors import UsageError
+from deblur_cli.media.formats import SUFFIXES
 from deblur_cli.media.frame_folders import is_replaceable
 from deblur_cli.media.gather import Disk, Entry, Found, Gathered
 from deblur_cli.media.materials import VIDEOS, video_extension
@@ -132,6 +133,10 @@ def plan_videos(
         if len(gathered.files) != 1:
             raise UsageError(f"--frames takes one video, and there are {len(gathered.files)}")
         return Plan((_frames_item(gathered.files[0], frames, overwrite, disk),), gathered.ignored)
+    if output is not None and not output.endswith(("/", "\\")) and not disk.entry(Path(output)):
+        extension = Path(output).suffix
+        if extension.lower() in SUFFIXES:
+            raise UsageError(f"no video can be written as '{extension}'; pictures of its frames go to --frames DIR")
     if output is not None and _is_file(output, gathered, disk):
         extension = Path(output).suffix
         if video_extension(extension, codec) != extension:

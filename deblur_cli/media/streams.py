@@ -30,6 +30,8 @@ class Copied:
     """Codecs of the copied streams, metadata, chapters."""
     position: int = 0
     """The new video's place among the streams of the file."""
+    texts: list[int] = field(default_factory=list)
+    """The places of text subtitles."""
     dropped: list[str] = field(default_factory=list)
     """One line for each thing that the container cannot hold."""
 
@@ -55,6 +57,7 @@ def copied(source: VideoInfo, container: Container, start: float | None = None) 
                 continue
             result.maps += ["-map", f"1:{stream.index}"]
             result.options += [f"-c:{place}", codec, f"-map_metadata:s:{place}", f"1:s:{stream.index}"]
+            result.texts += [place] if stream.kind == "subtitle" and stream.codec in _TEXT else []
         place += 1
     result.options += ["-map_metadata", "1", "-map_chapters", "1" if container.chapters else "-1"]
     if source.chapters and not container.chapters:

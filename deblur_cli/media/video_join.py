@@ -114,7 +114,7 @@ def join_segments(
                 *(*others.maps, *others.options, f"-c:{others.position}", "copy", *opacity),
                 *(
                     *container_options(container, target, source.video.time_base),
-                    *limit_options(source, container, start, end),
+                    *limit_options(source, container, start, end, others.texts),
                     *extra,
                 ),
                 *("-f", container.format, "-y", ffmpeg.file_argument(temporary)),

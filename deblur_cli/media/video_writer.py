@@ -21,7 +21,7 @@ import numpy as np
 from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import Container, choose, container_of
-from deblur_cli.media.ffmpeg_arguments import merged
+from deblur_cli.media.ffmpeg_arguments import merged, value_of
 from deblur_cli.media.ffmpeg_report import UNKNOWN, ColourTags
 from deblur_cli.media.files import temporary_name
 from deblur_cli.media.pixel_formats import fourcc, nearest_planar
@@ -83,11 +83,12 @@ class VideoWriter:
         container = container_of(target)
         if container.format == "avi" and (source is None or "avi" not in source.container.split(",")):
             raise VideoError(f"{target}: AVI has no timestamps, and would change when frames are shown; take .mkv")
-        chosen = choose(target, video, source, codec=codec, crf=crf, preset=preset)
+        named = value_of("pix_fmt", extra)
+        chosen = choose(target, video, source, codec=codec, crf=crf, preset=preset, pixels=named)
         arguments, extra = merged(chosen.arguments, extra)
         self.encoding = replace(chosen, arguments=tuple(arguments))
         """The encoder, pixel format and options that were chosen."""
-        self.dropped += [f"{lost}: {self.encoding.encoder.name} cannot hold it" for lost in self.encoding.losses]
+        self.dropped += self.encoding.losses
         self._source = source
         self._origin = origin_of(source, start)
         others = copied(source, container, start) if source is not None and with_streams else Copied(["-map", "0:v:0"])
@@ -104,7 +105,7 @@ class VideoWriter:
                 *((*cut, "-i", ffmpeg.file_argument(source.path)) if source is not None and with_streams else ()),
                 *(*others.maps, *self._encoder_arguments(others.position, container), *others.options),
                 *container_options(container, target, video.time_base),
-                *(*limit_options(source, container, start, end), *extra),
+                *(*limit_options(source, container, start, end, others.texts), *extra),
                 *("-f", container.format, "-y", ffmpeg.file_argument(self._temporary)),
             ],
             stdin=True,
@@ -257,16 +258,39 @@ def cut_options(source: VideoInfo | None, start: float | None) -> list[str]:
     return [*(["-ss", f"{start:.6f}"] if start else []), "-itsoffset", f"{-shift:.6f}"]
 
 
-def limit_options(source: VideoInfo | None, container: Container, start: float | None, end: float | None) -> list[str]:
-    """Options of the output that let streams end at second `end` of the source, and keep their times from `start`."""
+def limit_options(
+    source: VideoInfo | None, container: Container, start: float | None, end: float | None, texts: Sequence[int] = ()
+) -> list[str]:
+    """Options of the output that let streams end at second `end` of the source, and keep their times from `start`.
+
+    `texts` are the places of text subtitles in the file: each of their packets is cut itself.
+    """
+    if source is None:
+        return []
     options: list[str] = []
-    if source is not None and start is not None and container.format not in {"mp4", "mov"}:
+    if start is not None and container.format not in {"mp4", "mov"}:
         # Packets from before the cut lie at negative times, which QuickTime hides. Elsewhere they would move the rest.
         options += ["-copypriorss", "0"]
-    if source is not None and end is not None:
-        limit = source.file_start + as_meant(end) - origin_of(source, start) * source.video.time_base
-        options += ["-t", f"{float(limit):.6f}"]
+    limit = None
+    if end is not None:
+        limit = float(source.file_start + as_meant(end) - origin_of(source, start) * source.video.time_base)
+        options += ["-t", f"{limit:.6f}"]
+    if start is not None or limit is not None:
+        for place in texts:
+            options += [f"-copypriorss:{place}", "1", f"-bsf:{place}", _cut_text(limit)]
     return options
+
+
+def _cut_text(limit: float | None) -> str:
+    """Bitstream filters that leave of text subtitles what is shown from zero on, and until second `limit`.
+
+    A text may be shown for long, so that one from before the cut may be wanted still, and the last would make the file
+    longer than its pictures. What is turned into another codec has passed the options that drop early packets.
+    """
+    begin, finish, outside = "max(PTS\\,0)", "PTS+DURATION", "lte(pts+d\\,0)"
+    if limit is not None:
+        finish, outside = f"min({finish}\\,{limit:.6f}/TB)", f"{outside}+gte(pts*tb\\,{limit:.6f})"
+    return f"noise=drop={outside},setts=pts={begin}:dts=max(DTS\\,0):duration={finish}-{begin}"
 
 
 def container_options(container: Container, target: Path, time_base: Fraction) -> list[str]:

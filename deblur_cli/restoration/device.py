@@ -139,28 +139,45 @@ def available_memory(device: torch.device) -> int:
 
 
 def available_ram(root: Path = Path("/")) -> int:
-    """Bytes of RAM this process can still take: what the kernel calls available, within the limit of its cgroup.
+    """Bytes of RAM this process can still take: what the kernel calls available, within the limits of its cgroups.
 
     Args:
         root: where `proc` and `sys` are mounted.
     """
     cgroup = root / "sys/fs/cgroup"
-    limits = [
-        _meminfo(root / "proc/meminfo"),
-        # Version 2 of cgroups, then version 1; inside a container its own group is mounted at the root.
-        _left_in_cgroup(cgroup, "memory.max", "memory.current", "inactive_file"),
-        _left_in_cgroup(cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ]
+    limits = [_meminfo(root / "proc/meminfo")]
+    # Version 2 of cgroups, whose line in the table names no controllers, then version 1.
+    for folder in _cgroups(cgroup, root, ""):
+        limits.append(_left_in_cgroup(folder, "memory.max", "memory.current", "inactive_file"))
+    for folder in _cgroups(cgroup / "memory", root, "memory"):
+        limits.append(_left_in_cgroup(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))
     known = [limit for limit in limits if limit is not None]
     return max(0, min(known)) if known else _physical_memory() // 2
 
 
 def _meminfo(path: Path) -> int | None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError, IndexError):
         for line in path.read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return None
+
+
+def _cgroups(mount: Path, root: Path, controller: str) -> list[Path]:
+    """The folders of this process's cgroup and of those it lies in, each of which may have a limit; `mount` is last.
+
+    Inside a container its own group is mounted at the root; under Slurm, systemd-run and such it lies deeper.
+    """
+    path = ""
+    with contextlib.suppress(OSError):
+        for line in os.fsdecode((root / "proc/self/cgroup").read_bytes()).splitlines():
+            _, _, rest = line.partition(":")
+            controllers, _, named = rest.partition(":")
+            if controller in controllers.split(","):
+                path = named.strip("/")
+    group = mount / path
+    # A group outside of what is mounted here is named with "..": of it nothing can be read but the mount.
+    return [mount] if ".." in group.parts else [group, *group.parents[: len(group.parts) - len(mount.parts)]]
 
 
 def _left_in_cgroup(folder: Path, limit: str, usage: str, reclaimable: str) -> int | None:
@@ -187,7 +204,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # The processor's allocator, Apple's GPU, pinned memory, cuBLAS, cuDNN and cuFFT have no class of their own for it;
-    # on a card that torch's cache has filled, the last two say no more than these words.
+    # on a card that torch's cache has filled, the last two say no more than these words. With a limit on the address
+    # space (ulimit -v), oneDNN says what it could not do, and not why.
     signs = (
         "DefaultCPUAllocator",
         "MPS backend out of memory",
@@ -197,6 +215,10 @@ def is_out_of_memory(error: BaseException) -> bool:
         "CUFFT_ALLOC_FAILED",
         "CUFFT_INTERNAL_ERROR",
         "unable to find an engine to execute this computation",
+        "could not create a primitive",
+        "could not create a memory",
+        "could not execute a primitive",
+        "std::bad_alloc",
     )
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 

@@ -6,12 +6,12 @@ journal is replaced in one step after each segment, so that whenever the power g
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from deblur_cli.errors import DeblurError, UsageError
-from deblur_cli.media.files import replacing
+from deblur_cli.media.files import lock, replacing
+from deblur_cli.media.frame_folders import TIMESTAMPS, numbered_pictures
 from deblur_cli.restoration.states import SequenceState, load_state, save_state
 
 _VERSION = 3
@@ -53,6 +54,7 @@ class Journal:
         target: the file (or folder of pictures) that is being made.
         identity: the source and the options, as JSON can hold them; what is done counts for these alone.
         overwrite: whether the beginning of another restoration is thrown away; otherwise it is an error.
+        needed: names of what lies in the folder with every segment: without it, none of them is of use.
 
     Attributes:
         folder: the working folder; it is made.
@@ -62,6 +64,7 @@ class Journal:
         damaged: why a part of the source so far is missing, if that is so.
         precision: the one in force at the last of the segments; None before the first.
         lost: why nothing is left of what an earlier run did, if that is so.
+        state_size: bytes of the state after the last of the segments, or of the one that there was no room for.
 
     Raises:
         UsageError: the folder holds the beginning of a restoration of another source, or with other options.
@@ -69,7 +72,9 @@ class Journal:
         OSError: the folder cannot be made.
     """
 
-    def __init__(self, target: Path, identity: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(
+        self, target: Path, identity: Mapping[str, Any], *, overwrite: bool = False, needed: Sequence[str] = ()
+    ) -> None:
         self.folder = working_folder(target)
         self.segments: list[Segment] = []
         self.notes: list[str] = []
@@ -77,11 +82,13 @@ class Journal:
         self.damaged: str | None = None
         self.precision: str | None = None
         self.lost: str | None = None
+        self.state_size = 0
+        self._needed = needed
         self._target = target
         self._identity = json.loads(json.dumps({"version": _VERSION, **identity}))
         self._state: str | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.folder / _LOCK, target)
+        self._lock: int | None = _locked(self.folder / _LOCK, target)
         try:
             self._open(overwrite)
         except BaseException:
@@ -112,8 +119,10 @@ class Journal:
         before, after = self._state, None
         if state.frame is not None or state.last_look is not None:
             after = f"state-{len(self.segments):06d}.safetensors"
+            saved = save_state(state)
+            self.state_size = len(saved)
             with replacing(self.folder / after) as stream:
-                stream.write(save_state(state))
+                stream.write(saved)
         self._write([*self.segments, segment], after)
         self.segments.append(segment)
         self._state = after
@@ -122,6 +131,9 @@ class Journal:
 
     def remove(self) -> None:
         """Remove the working folder: the target is whole."""
+        # First of all, so that what a kill on the way leaves is the beginning of nothing, and a later run clears it up.
+        with contextlib.suppress(OSError):
+            (self.folder / _JOURNAL).unlink(missing_ok=True)
         self._unlock()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -158,13 +170,15 @@ class Journal:
     def _take(self, found: dict[str, Any]) -> None:
         segments = [Segment(**entry) for entry in found["segments"]]
         names = [segment.name for segment in segments] + ([found["state"]] if found["state"] else [])
-        missing = [name for name in names if not (self.folder / name).is_file()]
+        missing = [name for name in self._needed if segments and not (self.folder / name).exists()]
+        missing += [name for name in names if not (self.folder / name).is_file()]
         if missing:
             self.lost = f"'{self.folder / missing[0]}' is missing: starting afresh"
             return
         self.segments, self.notes, self.undecodable = segments, list(found["notes"]), int(found["undecodable"])
         self.damaged, self.precision = found["damaged"], found["precision"]
         self._state = found["state"]
+        self.state_size = (self.folder / self._state).stat().st_size if self._state else 0
 
     def _write(self, segments: list[Segment], state: str | None) -> None:
         content = {
@@ -197,13 +211,15 @@ def fingerprint(source: Path) -> dict[str, Any]:
     """What tells a source from another: its size and a SHA-256 of it.
 
     Of a file larger than two megabytes 32 pieces are hashed, its beginning and its end among them; of a folder, names
-    and sizes of the files in it.
+    and sizes of the pictures that are its frames, and of the file with their times. What else comes there, such as a
+    file manager's notes, changes nothing.
 
     Raises:
         OSError: it cannot be read.
     """
     if source.is_dir():
-        entries = sorted((path.name, path.stat().st_size) for path in source.iterdir() if path.is_file())
+        read = [*numbered_pictures(source), source / TIMESTAMPS]
+        entries = sorted((path.name, path.stat().st_size) for path in read if path.is_file())
         digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()
         return {"size": sum(size for _, size in entries), "sha256": digest}
     hashed = hashlib.sha256()
@@ -229,18 +245,10 @@ def _mismatch(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     return f"a restoration with other options ({', '.join(different)})" if different else ""
 
 
-def _locked(path: Path, target: Path) -> int | None:
-    """An open file that no other process can lock while it is open; None where the system has no such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
+def _locked(path: Path, target: Path) -> int:
+    """An open file that no other process can lock while it is open."""
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            os.close(descriptor)
-            raise DeblurError(f"{target}: another run is at work on it") from error
-        # A file system without locks (some network drives).
+    if not lock(descriptor):
+        os.close(descriptor)
+        raise DeblurError(f"{target}: another run is at work on it")
     return descriptor

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.media import photos
-from deblur_cli.media.files import is_disk_full, is_temporary
+from deblur_cli.media.files import is_disk_full, remove_stale
 from deblur_cli.media.formats import SUFFIXES, WRITABLE
 from deblur_cli.media.photos import Photo
 from deblur_cli.media.plan import Item, Plan
@@ -116,24 +116,6 @@ def share_of(plan: Plan, processes: Processes) -> Plan:
     """What of `plan` this process does: its share of what is to be restored; the first one also says the rest."""
     settled = [item for item in plan.items if item.action != "restore"] if processes.is_first else []
     return replace(plan, items=(*settled, *processes.share([item] for item in plan.having("restore"))))
-
-
-def remove_stale(targets: Iterable[Path]) -> int:
-    """Remove what a killed run left half-written for these targets; returns how many files that were.
-
-    The temporary files of other targets in the same folders are left alone: another run may be writing them.
-    """
-    by_folder: dict[Path, list[Path]] = {}
-    for target in targets:
-        by_folder.setdefault(target.parent, []).append(target)
-    removed = 0
-    for folder, expected in by_folder.items():
-        leftovers = [path for path in folder.iterdir() if is_temporary(path)] if folder.is_dir() else []
-        for path in leftovers:
-            if any(is_temporary(path, target) for target in expected):
-                path.unlink(missing_ok=True)
-                removed += 1
-    return removed
 
 
 @dataclass(frozen=True)

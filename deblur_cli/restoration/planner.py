@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import torch
 
@@ -138,7 +139,9 @@ class TilePlanner:
         return self._share_of_memory() if self._memory_limit is None else self._memory_limit
 
     def _share_of_memory(self) -> int:
-        return int(devices.available_memory(self._device) * _SHARE[self._device.type])
+        share = devices.available_memory(self._device) * _SHARE[self._device.type]
+        # GPUs are shared out among the processes that were started together; their machine's RAM is one for them all.
+        return int(share / _processes_here() if self._device.type == "cpu" else share)
 
     def _check_overlap(self, overlap: int | None) -> int:
         if overlap is None:
@@ -153,6 +156,12 @@ class TilePlanner:
         """The overlap for tiles of `tile` pixels in all: as asked, or in tiles nobody asked for at most a half."""
         most = largest_overlap(tile, self._model.info.multiple_of)
         return min(self._overlap, most if self._tile and tile > self._tile else min(most, tile // 4))
+
+
+def _processes_here() -> int:
+    """How many processes a launcher (torchrun, accelerate) has started on this machine, by its word; else 1."""
+    told = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, int(told)) if told.isdecimal() else 1
 
 
 def parse_tile(tile: str | int) -> int | None:

@@ -31,7 +31,9 @@ class Processes:
     """
 
     def __init__(self, device: str = "auto", *, advice: str = "start it again") -> None:
-        self.count, self.index, self.device = int(os.environ.get("WORLD_SIZE", "1")), 0, device
+        # Without a rank on this machine no launcher has started us: schedulers set the first variable for whole jobs.
+        together = "LOCAL_RANK" in os.environ
+        self.count, self.index, self.device = int(os.environ.get("WORLD_SIZE", "1")) if together else 1, 0, device
         self._advice = advice
         self._state: Any = None
         if self.count > 1:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from deblur_cli.media.files import is_disk_full
 from deblur_cli.media.plan import Item, Plan
-from deblur_cli.restoration.photo_batch import remove_stale
 from deblur_cli.restoration.report import Outcome, explain
 from deblur_cli.restoration.video_job import restore_video
 from deblur_cli.restoration.video_outputs import VideoSettings
@@ -75,7 +74,6 @@ def restore_videos(
         if item.action != "restore":
             status = "skipped" if item.action == "skip" else "failed"
             finish(VideoOutcome(item.source, item.target, status, item.reason))  # type: ignore[arg-type]
-    remove_stale(item.target for item in plan.items if item.target is not None)
     disk_full = False
     for item in plan.having("restore") if restorer is not None else []:
         assert restorer is not None and item.target is not None

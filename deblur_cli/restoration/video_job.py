@@ -14,12 +14,13 @@ import numpy as np
 
 from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media.encoders import container_of
-from deblur_cli.media.files import is_disk_full
+from deblur_cli.media.files import is_disk_full, remove_stale
 from deblur_cli.media.video import Frame, VideoFormat
 from deblur_cli.restoration.frames import Side, Summary, restore_frames
 from deblur_cli.restoration.journal import Journal, Segment, fingerprint
 from deblur_cli.restoration.states import SequenceState
 from deblur_cli.restoration.video_outputs import (
+    PICTURES,
     Output,
     Reader,
     VideoSettings,
@@ -101,10 +102,11 @@ def restore_video(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         identity = {"source": fingerprint(source), "options": _options(target, restorer, settings, length)}
-        journal = Journal(target, identity, overwrite=overwrite)
+        journal = Journal(target, identity, overwrite=overwrite, needed=[PICTURES] if settings.pictures else [])
     except OSError as error:
         raise VideoError(f"{target}: cannot be written ({error.strerror or error})") from error
     try:
+        remove_stale([target])  # under the journal's lock: what another run is writing is not stale
         job = _Job(source, target, restorer, settings, reader, journal, length)
         return job.run(progress or (lambda done, expected: None), should_stop or (lambda: False))
     except OSError as error:
@@ -290,8 +292,10 @@ class _Job:
         done, size = self.journal.frames, sum(segment.size for segment in self.journal.segments)
         kept = "; what is done is kept: " if done else "; "
         whole = size / done * max(self.expected or done, done) if done else getattr(error, "whole", None)
-        # A file is written beside its segments, which are removed afterwards; pictures are there already.
-        needed = ((1 if self.settings.pictures else 2) * whole - size) / 1e6 if whole else 0
+        # A file is written beside its segments, which are removed afterwards; pictures are there already. The state
+        # after each further segment is written beside the one before.
+        state = self.journal.state_size if self.expected is None or done < self.expected else 0
+        needed = ((1 if self.settings.pictures else 2) * whole - size + state) / 1e6 if whole else 0
         room = f"make room for about {math.ceil(needed)} MB" if needed else "make room"
         return f"{self.target}: the disk is full after {done} frames{kept}{room}, and the same command goes on"
 

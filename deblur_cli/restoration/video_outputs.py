@@ -17,7 +17,7 @@ import torch
 
 from deblur_cli.errors import VideoError
 from deblur_cli.media.encoders import Encoding, choose, container_of
-from deblur_cli.media.ffmpeg_arguments import split_arguments
+from deblur_cli.media.ffmpeg_arguments import split_arguments, value_of
 from deblur_cli.media.files import is_temporary, replacing
 from deblur_cli.media.frame_folders import (
     FrameFolderReader,
@@ -35,6 +35,9 @@ from deblur_cli.restoration.journal import Segment
 
 _RUNNING_CLOCKS = frozenset({"mpegts", "mpeg"})
 """Containers whose clocks begin anywhere, as they are broadcast or cut from what was."""
+
+PICTURES = "pictures"
+"""Name in the working folder of the one that becomes the target, where that is a folder of pictures."""
 
 Reader = VideoReader | FrameFolderReader
 
@@ -109,7 +112,13 @@ class EncodedOutput:
         self._source: VideoInfo | None = reader.info
         self._video = reader.video
         self.encoding: Encoding = choose(
-            target, reader.video, reader.info, codec=settings.codec, crf=settings.crf, preset=settings.preset
+            target,
+            reader.video,
+            reader.info,
+            codec=settings.codec,
+            crf=settings.crf,
+            preset=settings.preset,
+            pixels=value_of("pix_fmt", settings.extra),
         )
         """What was chosen for the target, and so for its segments."""
         self._extra = split_arguments(settings.extra, container_of(target))
@@ -154,8 +163,7 @@ class EncodedOutput:
         if start is None and source.container in _RUNNING_CLOCKS and container_of(self._target).format != "mpegts":
             start = 0.0  # a clip may begin hours into such a clock, and elsewhere hours of nothing would lie before it
         dropped = join_segments(paths, self._target, source, extra=self._extra[1], start=start, end=end)
-        lost = [f"{loss}: {self.encoding.encoder.name} cannot hold it" for loss in self.encoding.losses]
-        return [*lost, *dropped, *(f"{thing}: cannot be written" for thing in source.unkept)]
+        return [*self.encoding.losses, *dropped, *(f"{thing}: cannot be written" for thing in source.unkept)]
 
 
 class PictureOutput:
@@ -180,7 +188,7 @@ class PictureOutput:
     @contextmanager
     def segment(self, number: int, first_frame: int) -> Iterator[Sink]:
         """As `Output` says."""
-        sink = _PictureSink(self, FrameFolderWriter(self._folder / "pictures", first_frame))
+        sink = _PictureSink(self, FrameFolderWriter(self._folder / PICTURES, first_frame))
         yield sink
         if not sink.aborted:
             sink.writer.synchronise()
@@ -204,7 +212,7 @@ class PictureOutput:
             OSError: the folder cannot be written.
         """
         times = [time for segment in segments for time in self._times(segment)]
-        pictures = self._folder / "pictures"
+        pictures = self._folder / PICTURES
         sizes = {path.name: path.stat().st_size for path in pictures.iterdir()}
         for name in (f"{number + 1:06d}.png" for number in range(len(times))):
             if not sizes.get(name):

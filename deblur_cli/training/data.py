@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from deblur_cli.errors import DatasetError
+from deblur_cli.errors import DatasetError, PhotoError
 from deblur_cli.media import clips
 from deblur_cli.training.blur import BlurSettings, synthesise
 from deblur_cli.training.sequences import FRAMES_AVERAGED, draw_exposures, followers, shortest_clip, synthesise_sequence
@@ -218,13 +218,25 @@ def load_picture(path: Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous()
 
 
-def load_photos(files: Iterable[Path], smallest: int, purpose: str = "train on") -> list[Tensor]:
+def load_photos(
+    files: Iterable[Path], smallest: int, purpose: str = "train on", tell: Callable[[str], None] = lambda line: None
+) -> list[Tensor]:
     """Read photos into memory, each 3×H×W uint8; those whose shorter side is under `smallest` pixels are left out.
+
+    What cannot be read is left out as well, which `tell` hears of, a line each.
 
     Raises:
         DatasetError: none is left.
     """
-    pictures = [picture for picture in map(load_picture, files) if min(picture.shape[1:]) >= smallest]
+    pictures = []
+    for file in files:
+        try:
+            picture = load_picture(file)
+        except PhotoError as error:
+            tell(f"left out: {error}")
+            continue
+        if min(picture.shape[1:]) >= smallest:
+            pictures.append(picture)
     if not pictures:
         raise DatasetError(f"no photo of at least {smallest} pixels to {purpose}")
     return pictures

@@ -48,13 +48,15 @@ def export_run(run: Path, target: Path) -> str:
     """Copy a run's best weights to `target` and write their card beside it as JSON; gives the file's SHA-256.
 
     Raises:
-        TrainingError: the run has no validated weights, or `target` is not a .safetensors file.
+        TrainingError: the run has no weights yet, or `target` is not a .safetensors file in a folder that is there.
     """
     best = run / BEST
     if target.suffix != ".safetensors":
         raise TrainingError(f"{target}: weights are written as .safetensors")
     if not best.is_file():
-        raise TrainingError(f"{run} holds no {BEST}: the run has not validated yet (it needs --photos or --validation)")
+        raise TrainingError(f"{run} holds no {BEST}: it is no folder of a run, or the run has saved nothing yet")
+    if not target.parent.is_dir():
+        raise TrainingError(f"{target}: there is no folder '{target.parent}'")
     loaded = load_model(best)
     with best.open("rb") as source, replacing(target) as stream:
         shutil.copyfileobj(source, stream)

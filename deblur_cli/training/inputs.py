@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,11 +68,17 @@ def find_files(
     return files
 
 
-def load_sources(files: TrainingFiles, pool: PoolSettings, device: torch.device, frames: int = 1) -> list[Source]:
+def load_sources(
+    files: TrainingFiles,
+    pool: PoolSettings,
+    device: torch.device,
+    frames: int = 1,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Source]:
     """Read what a run draws from into memory: the device's, where it takes a quarter of that at most, else the host's.
 
     Pairs from disk stay there until they are drawn. `pool` is what will draw from them, `frames` the length of the
-    sequences.
+    sequences; `tell` hears of photos that cannot be read.
 
     Raises:
         DatasetError: a file cannot be used, or no pairs follow each other as frames of a sequence do.
@@ -82,7 +89,7 @@ def load_sources(files: TrainingFiles, pool: PoolSettings, device: torch.device,
     fast, stills = ([one for one in several if min(one.shape[-2:]) >= pool.size] for several in (fast, stills))
     if files.clips and not (fast or stills):
         raise DatasetError(f"no clip of at least {pool.size} pixels to train on")
-    pictures = [*(load_photos(training, pool.size) if training else []), *stills]
+    pictures = [*(load_photos(training, pool.size, tell=tell) if training else []), *stills]
     if sum(one.numel() for one in (*fast, *pictures)) < available_memory(device) // 4:
         fast, pictures = ([one.to(device) for one in several] for several in (fast, pictures))
     if fast:
@@ -96,12 +103,14 @@ def load_sources(files: TrainingFiles, pool: PoolSettings, device: torch.device,
     return sources
 
 
-def load_validator(files: TrainingFiles, recipe: Recipe, device: torch.device) -> Validator | None:
+def load_validator(
+    files: TrainingFiles, recipe: Recipe, device: torch.device, tell: Callable[[str], None] = lambda line: None
+) -> Validator | None:
     """The sets that a run is validated on, or None where there are none; held-out photos get its last stage's blur."""
     sets: list[ValidationSet] = []
     if files.photos:
         held_out = PhotoSource(
-            load_photos(files.photos[::HELD_OUT], 256, "validate on (every 20th by name is held out)")
+            load_photos(files.photos[::HELD_OUT], 256, "validate on (every 20th by name is held out)", tell)
         )
         sets.append(synthetic_set(held_out, recipe.stages[-1].blur, frames=recipe.frames))
     if files.validation:

@@ -69,7 +69,8 @@ def train(
 
     Args:
         sources: where pairs come from; the recipe's stages weigh them by their kind.
-        validator: scores the averaged weights now and then; the best are kept apart.
+        validator: scores the averaged weights now and then; the best are kept apart. Before the first time, and without
+            one, those are the last.
         resume: go on from the checkpoint in `output`.
         start: a network of the recipe's shape whose weights to begin with, instead of what the recipe begins with.
         vgg: the weights of VGG19, see `Learner`.
@@ -151,6 +152,8 @@ def train(
                     write_png(output / PICTURE, validator.picture(learner.scored))
             if accelerator.is_main_process and (finished or done.step % recipe.save_every == 0):
                 save_checkpoint(output / CHECKPOINT, recipe, done, learner.modules, learner.optimizers)
+                if done.best == -math.inf:  # none are known to be better than the last
+                    write_weights(learner.average, output / BEST, recipe, done, {}, material)
             report = Report(done.step, recipe.steps, progress, losses.pop("loss"), rate, elapsed, scores, losses)
             curves.add(report)
             tell(report)

@@ -123,6 +123,13 @@ def test_a_process_that_is_killed_is_said_and_what_is_written_is_whole(folder: P
     assert {name: (out / name).stat().st_mtime_ns for name in whole} == before
 
 
+def test_a_scheduler_that_speaks_of_other_processes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert Processes("cpu").count == 1
+
+
 def test_shares_hold_every_photo_once_and_the_first_the_rest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "raw.cr2").write_bytes(b"x")
     (folder / "2_deblurred.png").write_bytes(b"x")

@@ -35,6 +35,15 @@ def test_photos_become_pairs_that_eval_finds(tmp_path: Path, photos: Path, run) 
         assert np.abs(blurred.astype(int) - sharp).mean() > 0.2
 
 
+def test_one_bad_file_ends_nothing_but_is_said(tmp_path: Path, photos: Path, run) -> None:
+    (photos / "p00.png").write_bytes((photos / "p0.png").read_bytes()[:500])
+    result = run(["synth", str(photos), "-o", str(tmp_path / "out")])
+    assert result.code == 1 and "2 pairs, 1 files failed" in result.stdout and "p00.png" in result.stderr
+    (photos / "p0.png").unlink()
+    alone = run(["synth", str(photos / "p00.png"), "-o", str(tmp_path / "none")])
+    assert alone.code == 1 and alone.stdout == "" and len(alone.stderr.strip().splitlines()) == 1
+
+
 def test_the_seed_decides(tmp_path: Path, photos: Path, run) -> None:
     names = [("a", "1"), ("b", "1"), ("c", "2")]
     for name, seed in names:

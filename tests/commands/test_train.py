@@ -127,7 +127,8 @@ def test_a_perceptual_recipe_takes_vgg19_from_a_file(material: Path, pairs: Path
     assert "perceptual" in result.stderr
 
 
-def test_ctrl_c_saves_and_resume_goes_on(material: Path, pairs: Path, run) -> None:
+@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_resume_goes_on(material: Path, pairs: Path, run, signalled: int) -> None:
     recipe = material / "long.toml"
     recipe.write_text(RECIPE.format(steps=100_000))
     folder = material / "run"
@@ -143,7 +144,7 @@ def test_ctrl_c_saves_and_resume_goes_on(material: Path, pairs: Path, run) -> No
     deadline = time.monotonic() + 60
     while not (folder / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signalled)
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 130, complaint
     assert "Traceback" not in complaint
@@ -158,6 +159,31 @@ def test_a_resumed_run_has_the_steps_that_it_was_begun_with(material: Path, pair
     assert run([*arguments, "--steps", "6", "--stop-at", "2"]).code == 0
     assert "6 steps" in run([*arguments, "--resume"]).stdout
     assert "9 steps" in run([*arguments, "--resume", "--steps", "9"]).stdout
+
+
+def test_a_run_that_validates_on_nothing_says_so_and_keeps_its_last_weights(material: Path, pairs: Path, run) -> None:
+    arguments = ["train", "--recipe", str(material / "tiny.toml"), "--data", str(pairs), "-o", str(material / "run")]
+    begun = run([*arguments, "--stop-at", "7"])
+    assert begun.code == 0 and "nothing to validate on" in begun.stderr
+    export = ["train", "-o", str(material / "run"), "--export"]
+    assert run([*export, str(material / "half.safetensors")]).code == 0
+    assert json.loads((material / "half.json").read_text())["steps"] == 7
+    finished = run([*arguments, "--resume"])
+    assert "12 steps" in finished.stdout and "nothing was left to do" not in finished.stderr
+    assert run([*export, str(material / "whole.safetensors")]).code == 0
+    card = json.loads((material / "whole.json").read_text())
+    assert card["steps"] == 12 and card["scores"] == {}
+    assert "nothing was left to do" in run([*arguments, "--resume"]).stderr
+    nowhere = run([*export, str(material / "none" / "w.safetensors")])
+    assert nowhere.code == 1 and "there is no folder" in nowhere.stderr
+
+
+def test_a_photo_that_cannot_be_read_is_left_out(material: Path, run) -> None:
+    (material / "photos" / "9.png").write_bytes((material / "photos" / "0.png").read_bytes()[:2000])
+    arguments = ["train", "--recipe", str(material / "tiny.toml"), "--photos", str(material / "photos")]
+    result = run([*arguments, "-o", str(material / "run"), "--stop-at", "1"])
+    assert result.code == 0, result.stderr
+    assert "left out: " in result.stderr and "9.png" in result.stderr
 
 
 def test_a_resumed_run_that_is_no_longer_validated_says_so(material: Path, pairs: Path, run) -> None:

@@ -95,6 +95,15 @@ def test_pictures_go_out_and_come_in(folder: Path, run: Run) -> None:
     assert len(timestamps(folder.parent / "shots_deblurred.mkv")) == 15
 
 
+@pytest.mark.parametrize(
+    ("everyday", "codec"), [("h265", "hevc"), ("H.265", "hevc"), ("x265", "hevc"), ("x264", "h264"), ("avc", "h264")]
+)
+def test_codecs_have_everyday_names(everyday: str, codec: str, folder: Path, run: Run) -> None:
+    options = ["--codec", everyday, "--preset", "ultrafast", "--end", "0.1"]
+    assert run(["video", str(folder / "a.mp4"), *options, *TINY]).code == 0
+    assert probe(folder / "a_deblurred.mp4").codec == codec
+
+
 def test_a_truncated_video_is_restored_as_far_as_it_goes_with_exit_code_1(tmp_path: Path, run: Run) -> None:
     whole = make(tmp_path / "whole.mkv", *PICTURE, "-c:v", "libx264", *QUICK, "-g", "5")
     (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -131,8 +140,13 @@ def test_an_output_that_is_the_input_is_refused_and_nothing_is_lost(folder: Path
         (["in/empty"], "no videos in in/empty (1 not a video)"),
         (["in", "-o", "out.mp4"], "not a single video"),
         (["in/a.mp4", "-o", "out.avi"], "no video can be written as '.avi'"),
+        (["in/a.mp4", "-o", "out.PNG"], "no video can be written as '.PNG'; pictures of its frames go to --frames DIR"),
+        (["in", "-o", "out.gif"], "--frames DIR"),
+        (["in/a.mp4", "-o", "-"], "standard output, which is for single photos"),
+        (["in/a.mp4", "--frames", "-"], "standard output, which is for single photos"),
         (["in/a.mp4", "-o", "out.mp4", "--codec", "prores"], "take one of .mov, .mkv"),
         (["in", "--codec", "prores", "--crf", "3"], "prores has no such scale as --crf"),
+        (["in/a.mp4", "-o", "out.webm", "--codec", "X264"], "no video with h264 in it can be written as '.webm'"),
         (["in", "--codec", "hvec"], "did you mean 'hevc'?"),
         (["in", "--codec", "cinepaque"], "did you mean 'cinepak'?"),
         (["in", "--start", "soon"], "'soon' is not a time"),
@@ -143,6 +157,8 @@ def test_an_output_that_is_the_input_is_refused_and_nothing_is_lost(folder: Path
         (["in/a.mp4", "--frames", "out", "--crf", "3"], "--crf"),
         (["in", "--ffmpeg-args", "-tune 'film"], "cannot be split"),
         (["in", "--ffmpeg-args", "-tune film out.mp4"], "'out.mp4' in the arguments for ffmpeg"),
+        (["in", "--ffmpeg-args", "-t 3"], "'-t' cannot be among the arguments for ffmpeg: --end"),
+        (["in", "--ffmpeg-args", "-y out2.mp4"], "'-y' cannot be among the arguments for ffmpeg: --overwrite"),
         (["in", "-m", "test-tinny"], "test-tiny"),
         (["in", "-m", "nowhere.pth"], "no file of weights"),
         (["in", "--report", "none/report.json"], "report"),
@@ -187,8 +203,11 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
-def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(folder: Path, run: Run) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_or_a_kill_keeps_what_is_done_and_the_same_command_goes_on(
+    number: signal.Signals, folder: Path, run: Run
+) -> None:
     out, report = folder.parent / "out.mp4", folder.parent / "report.json"
     arguments = ["video", str(folder / "a.mp4"), "-o", str(out), *TINY]
     command = [sys.executable, "-c", SLOW, *arguments, "--report", str(report)]
@@ -197,7 +216,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(folder: Path, ru
         for line in process.stderr:
             if line.startswith("midway"):
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         told = process.stderr.read()
         assert process.wait(timeout=60) == 130
     assert "Traceback" not in told and "the same command goes on" in told

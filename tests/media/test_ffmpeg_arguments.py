@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deblur_cli.errors import UsageError
 from deblur_cli.media.encoders import CONTAINERS
-from deblur_cli.media.ffmpeg_arguments import merged, split_arguments
+from deblur_cli.media.ffmpeg_arguments import merged, split_arguments, value_of
 
 ENCODER = [
     "-tune film",
@@ -27,7 +27,7 @@ FILE = [
     "-c:a aac",
     "-b:a 128k",
     "-an",
-    "-map -0:s",
+    "-map_chapters -1",
     "-tag:v avc3",
     "-brand mp42",
     "-avoid_negative_ts disabled",
@@ -64,7 +64,51 @@ def test_parameters_of_an_encoder_are_joined_to_those_it_has_and_all_else_is_lef
     assert merged(["libx264", "-crf", "17"], words) == (["libx264", "-crf", "17"], words)
 
 
-@pytest.mark.parametrize("words", [["out.mp4"], ["-tune", "film", "out.mp4"], ["-"], ["-crf", "3", "4"], [""]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["out.mp4"],
+        ["-tune", "film", "out.mp4"],
+        ["-"],
+        ["-crf", "3", "4"],
+        [""],
+        ["-an", "out.mp4"],
+        ["-noxerror", "o"],
+    ],
+)
 def test_a_word_that_ffmpeg_would_take_for_a_file_to_write_is_refused(words: list[str]) -> None:
     with pytest.raises(UsageError, match="neither an option nor the value of one"):
         split_arguments(words, CONTAINERS[".mp4"])
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        *((f"{option} 1", "--start") for option in ("-ss", "-sseof")),
+        *((f"{option} 1", "--end") for option in ("-t", "-to", "-frames:v", "-vframes", "-aframes", "-dframes", "-fs")),
+        *((f"{option} 25", "its own time") for option in ("-r", "-r:v", "-fps_mode", "-vsync", "-output_ts_offset")),
+        *((f"{option} out2.mp4", "--overwrite") for option in ("-y", "-n")),
+        *((f"{option} libx264", "--codec") for option in ("-c", "-codec", "-c:v", "-codec:v:0", "-c:0", "-vcodec")),
+        ("-i other.mp4", "INPUT"),
+        ("-f matroska", "--output"),
+        ("-map 1:v", "-sn"),
+        ("-vn", "the video"),
+        ("-pass 1", "one pass"),
+        ("-filter_complex hflip", "-vf"),
+        ("-progress log.txt", "another file"),
+    ],
+)
+def test_what_could_only_fail_at_the_end_or_write_elsewhere_is_refused(words: str, instead: str) -> None:
+    with pytest.raises(UsageError, match=f"^'{words.split()[0]}' cannot be among .*{instead}"):
+        split_arguments(["-tune", "film", *words.split()], CONTAINERS[".mp4"])
+
+
+def test_a_codec_of_another_stream_and_a_value_like_an_option_refused_are_let_pass() -> None:
+    words = ["-c:a", "aac", "-codec:s", "mov_text", "-metadata", "t", "-an"]
+    assert split_arguments(words, CONTAINERS[".mp4"]) == ([], words)
+
+
+def test_the_last_value_for_the_pictures_counts() -> None:
+    words = ["-pix_fmt", "yuv420p", "-an", "-pix_fmt:v", "yuv444p", "-pix_fmt:s", "pal8", "-pix_fmt_of", "x"]
+    assert value_of("pix_fmt", words) == "yuv444p"
+    assert value_of("pix_fmt", words[2:3]) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
@@ -19,7 +20,7 @@ from deblur_cli.media.video import Colour, Frame, PixelFormat, VideoFormat
 from deblur_cli.media.video_join import join_segments, segment_suffix, timestamps
 from deblur_cli.media.video_reader import VideoReader
 from deblur_cli.media.video_writer import VideoWriter
-from tests.media.video_samples import H264, PICTURE, TONE, VARIABLE, make, noise, packet_hashes
+from tests.media.video_samples import H264, PICTURE, TONE, VARIABLE, make, noise, packet_hashes, subtitle_text
 
 GREY = PixelFormat("gray", "grey", 8)
 VIDEO = VideoFormat(32, 16, GREY, Colour(), Fraction(1, 600))
@@ -174,6 +175,57 @@ def test_a_part_of_a_video_begins_at_zero_with_its_sound(suffix: str, clip: Path
     samples = [line.split(",") for line in sound if not line.startswith("#")]
     assert abs(int(samples[0][2]) / 44100) < 0.06
     assert (int(samples[-1][2]) + int(samples[-1][3])) / 44100 == pytest.approx(0.6, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("codec", "size", "extra", "pixels", "lost"),
+    [
+        ("h264", (64, 48), (), "yuv420p", ["RGB samples", "chroma resolution, .*'-pix_fmt yuv444p' keeps"]),
+        ("h264", (64, 48), ("-pix_fmt", "yuv444p"), "yuv444p", ["RGB samples"]),
+        ("h264", (63, 48), (), "yuv444p", ["RGB samples"]),
+        ("hevc", (64, 48), (), "yuv420p", [r"RGB samples \(YUV now\) and chroma resolution, .*'-pix_fmt gbrp' keeps"]),
+        ("hevc", (64, 48), ("-pix_fmt:v", "gbrp"), "gbrp", []),
+        ("libx264", (64, 48), (), "yuv444p", ["RGB samples"]),
+    ],
+)
+def test_pictures_become_what_players_show_unless_more_is_asked_for(
+    codec: str, size: tuple[int, int], extra: tuple[str, ...], pixels: str, lost: list[str], tmp_path: Path
+) -> None:
+    video = VideoFormat(*size, planar("gbrp") or GREY, Colour("gbr", True), Fraction(1, 25))
+    with VideoWriter(tmp_path / "out.mp4", None, video, codec=codec, preset="ultrafast", extra=extra) as writer:
+        writer.write(frames(1, video)[0])
+    assert probe(tmp_path / "out.mp4").video.pixels.name == pixels
+    assert len(writer.dropped) == len(lost)
+    for line, pattern in zip(writer.dropped, lost, strict=True):
+        assert re.match(pattern, line)
+
+
+CUES = ((100, 400, "gone"), (500, 900, "from before"), (1000, 1200, "whole"), (1300, 1900, "too long"))
+
+
+@pytest.mark.parametrize("kind", [".mp4", ".mkv"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".3gp", ".mkv", ".webm"])
+def test_subtitles_of_a_part_are_cut_at_both_ends_and_move_nothing(kind: str, suffix: str, tmp_path: Path) -> None:
+    script = [f"{n}\n00:00:0{a / 1000:.3f} --> 00:00:0{b / 1000:.3f}\n{text}\n" for n, (a, b, text) in enumerate(CUES)]
+    (tmp_path / "cues.srt").write_text("\n".join(script).replace(".", ","))
+    pictures = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=10:d=2", "-i", tmp_path / "cues.srt")
+    source = probe(make(tmp_path / f"in{kind}", *pictures, *H264, "-c:s", "mov_text" if kind == ".mp4" else "subrip"))
+    target = tmp_path / f"part{suffix}"
+    segment = tmp_path / f"0{segment_suffix(target)}"
+    reader = VideoReader(source.path, start=0.65, end=1.5)
+    with reader, VideoWriter(segment, source, reader.video, with_streams=False) as writer:
+        for frame in reader:
+            writer.write(frame)
+    assert join_segments([segment], target, source, start=0.65, end=1.5) == []
+    assert [float(time) for time in timestamps(target)] == pytest.approx([0.05 + k / 10 for k in range(8)])
+    told = subtitle_text(target).split("\n")
+    assert [line.replace("00:00:00,", "") for line in told if "-->" in line] == [
+        "000 --> 250",
+        "350 --> 550",
+        "650 --> 850",
+    ]
+    assert [told[2], told[6], told[10]] == [text for _, _, text in CUES[1:]]
+    assert probe(target).duration == pytest.approx(0.85, abs=0.011), "no longer than the part"
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".ts"])

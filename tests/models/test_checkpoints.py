@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from models import ModelError, load_model
+from models.checkpoints import read_checkpoint
 from tests.models.helpers import refusal, small
 
 NAFNET = {"width": 2, "encoders": (1,), "middle": 1, "decoders": (1,)}
@@ -58,6 +59,14 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, form: str) -> None:
 def test_harmless_objects_are_refused_too(tmp_path: Path, extra: object) -> None:
     torch.save({"params": small("nafnet", **NAFNET).state_dict(), "extra": extra}, tmp_path / "a.pth")
     assert "save its tensors alone" in refusal(tmp_path / "a.pth")
+
+
+def test_a_wrapper_of_other_things_does_not_hide_the_one_with_the_weights(tmp_path: Path) -> None:
+    layer = nn.Linear(2, 2)
+    torch.save(
+        {"params": {"lr": 1}, "model": {"state_dict": layer.state_dict()}, "step": torch.ones(())}, tmp_path / "a.pth"
+    )
+    assert read_checkpoint(tmp_path / "a.pth").tensors.keys() == layer.state_dict().keys()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

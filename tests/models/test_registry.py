@@ -56,6 +56,11 @@ def test_an_unknown_option_names_the_known_ones() -> None:
         create_model("test-tiny", depth=3)
 
 
+def test_values_that_leave_nothing_to_build_are_said_in_one_line() -> None:
+    with pytest.raises(ModelError, match="'lite' cannot be built with widths="):
+        create_model("lite", widths=[])
+
+
 @pytest.mark.parametrize("width", [-1, "wide", None])
 def test_a_value_that_cannot_be_built_is_said_in_one_line(width: object) -> None:
     with pytest.raises(ModelError, match="'nafnet' cannot be built with width="):

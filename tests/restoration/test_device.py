@@ -136,6 +136,50 @@ def test_available_ram_keeps_to_a_cgroup_of_version_1(tmp_path: Path) -> None:
     assert devices.available_ram(root) == GIB + 9
 
 
+V2 = ("memory.max", "memory.current", "inactive_file")
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def _cgroup(folder: str, files: tuple[str, str, str], limit: int | str, used: int) -> dict[str, str]:
+    """A cgroup's folder, a byte of whose use is cached files."""
+    return {f"{folder}/{files[0]}": f"{limit}\n", f"{folder}/{files[1]}": str(used)} | {
+        f"{folder}/memory.stat": f"anon 7\n{files[2]} 1\n"
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "mount", "files"),
+    [
+        ("0::/slurm/job:1/step", "sys/fs/cgroup", V2),
+        ("7:cpuset:/elsewhere\n5:cpu,memory:/slurm/job:1/step\n0::/", "sys/fs/cgroup/memory", V1),
+    ],
+)
+@pytest.mark.parametrize("tightest", ["", "/slurm", "/slurm/job:1", "/slurm/job:1/step"])
+def test_available_ram_keeps_to_the_tightest_of_nested_cgroups(
+    tmp_path: Path, line: str, mount: str, files: tuple[str, str, str], tightest: str
+) -> None:
+    groups = MEMINFO | {"proc/self/cgroup": f"{line}\n"}
+    for group in ("", "/slurm", "/slurm/job:1", "/slurm/job:1/step"):
+        groups |= _cgroup(mount + group, files, 2 * GIB if group == tightest else 9 * GIB, GIB)
+    groups |= _cgroup(f"{mount}/elsewhere", files, GIB, GIB)
+    assert devices.available_ram(_machine(tmp_path, groups)) == GIB + 1
+
+
+@pytest.mark.parametrize("table", ["0::/gone/step", "0::/../outside", "0::", "garbled", "0::/\0", "\n:\n"])
+def test_a_cgroup_that_is_not_seen_here_leaves_the_limit_of_the_mount(tmp_path: Path, table: str) -> None:
+    groups = MEMINFO | {"proc/self/cgroup": table} | _cgroup("sys/fs/cgroup", V2, 2 * GIB, GIB)
+    groups |= _cgroup("sys/fs/outside", V2, GIB, GIB)
+    assert devices.available_ram(_machine(tmp_path, groups)) == GIB + 1
+
+
+def test_garbled_limits_are_none(tmp_path: Path) -> None:
+    groups = {"proc/self/cgroup": "0::/step"} | _cgroup("sys/fs/cgroup/step", V2, "plenty", 0)
+    root = _machine(tmp_path, groups | {"proc/meminfo": "MemAvailable: much\n", "proc/self/cgroup": "0::/step"})
+    assert devices.available_ram(root) > 0
+    (root / "proc/meminfo").write_text("MemAvailable:")
+    assert devices.available_ram(root) > 0
+
+
 def test_available_ram_is_never_unknown(tmp_path: Path) -> None:
     assert devices.available_ram(tmp_path) > 0
     assert devices.available_memory(CPU) > 0
@@ -156,6 +200,10 @@ def test_available_ram_is_never_unknown(tmp_path: Path) -> None:
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
         (RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"), True),
         (RuntimeError("GET was unable to find an engine to execute this computation"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a memory object"), True),
+        (RuntimeError("could not execute a primitive"), True),
+        (RuntimeError("std::bad_alloc"), True),
         (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), False),
         (ValueError("DefaultCPUAllocator"), False),
     ],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli.restoration import journal as journals
 from deblur_cli.restoration.journal import Journal, Segment, fingerprint, working_folder
 from deblur_cli.restoration.states import SequenceState
 
@@ -97,6 +101,52 @@ def test_a_segment_that_is_missing_means_to_start_afresh_and_say_so(tmp_path: Pa
     assert journal.lost is not None and "000000.mp4" in journal.lost
 
 
+def test_without_what_lies_with_every_segment_they_are_of_no_use(tmp_path: Path) -> None:
+    made = begun(tmp_path / "a")
+    (working_folder(tmp_path / "a") / "pictures").mkdir()
+    journal = Journal(tmp_path / "a", IDENTITY, needed=["pictures"])
+    assert journal.segments == made and journal.lost is None
+    journal.leave()
+    (journal.folder / "pictures").rmdir()
+    journal = Journal(tmp_path / "a", IDENTITY, needed=["pictures"])
+    assert journal.segments == []
+    assert journal.lost is not None and "pictures" in journal.lost
+    journal.remove()
+    assert Journal(tmp_path / "a", IDENTITY, needed=["pictures"]).lost is None, "nothing was there to be lost"
+
+
+def test_what_a_kill_leaves_of_a_removal_is_the_beginning_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path / "a.mp4")
+    journal = Journal(tmp_path / "a.mp4", IDENTITY)
+    (journal.folder / "replaced").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+        journal.remove()
+    assert (journal.folder / "000000.mp4").exists()
+    other = Journal(tmp_path / "a.mp4", IDENTITY | {"options": {"crf": 30}})
+    assert (other.segments, other.lost) == ([], None)
+    assert {path.name for path in other.folder.iterdir()} <= {"lock"}
+    other.leave()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_size_of_the_state_is_known_also_of_one_that_did_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    begun(tmp_path / "a.mp4")
+    journal = Journal(tmp_path / "a.mp4", IDENTITY)
+    assert journal.state_size == next(journal.folder.glob("state-*")).stat().st_size
+    monkeypatch.setattr(journals, "replacing", full)
+    with pytest.raises(OSError, match="No space"):
+        journal.add(segment(journal, 2), SequenceState(last_look=torch.zeros(1000)))
+    assert journal.state_size > 4000 and journal.frames == 10
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such locks")
 def test_two_runs_do_not_work_on_one_target(tmp_path: Path) -> None:
     first = Journal(tmp_path / "a.mp4", IDENTITY)
@@ -136,3 +186,38 @@ def test_of_a_long_source_beginning_and_end_are_looked_at(tmp_path: Path, place:
     data[place] = 1
     (tmp_path / "a.mp4").write_bytes(data)
     assert fingerprint(tmp_path / "a.mp4") != before
+
+
+def _frames(folder: Path) -> Path:
+    """Three numbered pictures, and when they are shown."""
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(b"x" * number)
+    (folder / "timestamps.txt").write_text("0")
+    return folder
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "report.json", ".0.png.0123abcd.part"])
+def test_what_is_not_read_of_a_folder_of_pictures_does_not_make_another_source(tmp_path: Path, name: str) -> None:
+    folder = _frames(tmp_path / "frames")
+    before = fingerprint(folder)
+    (folder / name).write_bytes(b"x")
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "3.png").write_bytes(b"x"),
+        lambda folder: (folder / "2.png").unlink(),
+        lambda folder: (folder / "2.png").rename(folder / "7.png"),
+        lambda folder: (folder / "1.png").write_bytes(b"xx"),
+        lambda folder: (folder / "timestamps.txt").write_text("40"),
+        lambda folder: (folder / "timestamps.txt").unlink(),
+    ],
+)
+def test_other_pictures_or_times_make_another_source(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    folder = _frames(tmp_path / "frames")
+    before = fingerprint(folder)
+    change(folder)
+    assert fingerprint(folder) != before

@@ -216,15 +216,18 @@ def test_memory_stays_bounded_while_writing_is_slow(folder: Path, monkeypatch: p
     assert most <= 6
 
 
-def test_leftovers_of_a_killed_run_are_removed_and_those_of_another_run_are_not(folder: Path) -> None:
+def test_leftovers_of_a_killed_run_are_removed_and_what_another_run_may_be_writing_is_not(folder: Path) -> None:
     out = folder.parent / "out"
     out.mkdir()
     stale = files.temporary_name(out / "3.png")
     foreign = files.temporary_name(out / "elsewhere.png")
     stale.write_bytes(b"half")
     foreign.write_bytes(b"half")
-    run(plan_of(folder))
-    assert not stale.exists()
+    with files.replacing(out / "3.png") as stream:  # as another run would
+        run(plan_of(folder))
+        assert not stale.exists()
+        assert files.is_temporary(Path(stream.name), out / "3.png") and Path(stream.name).exists()
+        stream.write((out / "3.png").read_bytes())
     foreign.unlink()
     assert_restored(folder, list(range(6)))
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deblur_cli import Restorer
 from deblur_cli.errors import OutOfMemoryError
+from deblur_cli.restoration import device as devices
 from models.weights import shipped_weights
 from models.whole_image import SharedStatistics, WholeImageMean
 from tests.restoration.networks import Apply, loaded, random_pixels, residual_network
@@ -274,3 +275,16 @@ def test_large_images_go_in_tiles_of_their_own_accord() -> None:
     restorer.restore(random_pixels((720, 1280), np.uint8))
     assert network.seen == [(1, 3, 720, 1280)]
     assert not said
+
+
+@pytest.mark.parametrize(("told", "processes"), [("4", 4), ("1", 1), ("0", 1), ("-2", 1), ("many", 1), ("", 1)])
+def test_processes_of_one_machine_share_its_ram_and_not_their_gpus(
+    told: str, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "available_memory", lambda device: 16 << 30)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", told)
+    planner = Restorer("test-tiny", device="cpu")._planner
+    assert planner._budget() == (8 << 30) // processes
+    assert Restorer("test-tiny", device="cpu", memory_limit=1 << 30)._planner._budget() == 1 << 30
+    planner._device = torch.device("cuda", 0)
+    assert planner._budget() == int((16 << 30) * 0.8)

@@ -9,11 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from deblur_cli.errors import DiskFullError
+from deblur_cli.media.files import temporary_name
+from deblur_cli.media.plan import Item, Plan
 from deblur_cli.media.video_reader import VideoReader
-from deblur_cli.restoration import video_job
+from deblur_cli.media.video_writer import VideoWriter
+from deblur_cli.restoration import journal as journals
+from deblur_cli.restoration import video_job, video_outputs
 from deblur_cli.restoration.frames import Summary
+from deblur_cli.restoration.journal import Journal
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.states import SequenceState
+from deblur_cli.restoration.video_batch import restore_videos
 from deblur_cli.restoration.video_job import VideoResult, restore_video
 from deblur_cli.restoration.video_outputs import VideoSettings
 from tests.media.video_samples import H264, PICTURE, make
@@ -124,3 +131,61 @@ def test_damage_of_the_source_before_the_interruption_is_not_forgotten(
         stopped_at(SIZE, clip, target, restorer)
     result = restore_video(clip, target, restorer, LOSSLESS)
     assert (result.before, result.damaged) == (SIZE, "a part is missing")
+
+
+def test_a_kill_behind_the_last_step_of_pictures_is_followed_by_a_fresh_start(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Journal) -> None:
+        raise KeyboardInterrupt
+
+    settings, target = VideoSettings(pictures=True), tmp_path / "frames"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Journal, "remove", killed)
+        restore_video(clip, target, Restorer("test-tiny", device="cpu"), settings)
+    assert len(list(target.glob("*.png"))) == 15
+    result = restore_video(clip, target, Restorer("test-tiny", device="cpu"), settings, overwrite=True)
+    assert (result.before, result.frames) == (0, 15)
+    assert any("pictures' is missing: starting afresh" in warning for warning in result.warnings)
+    assert len(list(target.glob("*.png"))) == 15
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_second_start_leaves_alone_what_the_first_is_writing_and_a_later_one_clears_it_up(
+    clip: Path, tmp_path: Path
+) -> None:
+    target, restorer = tmp_path / "a.mkv", Restorer("test-tiny", device="cpu")
+    half = temporary_name(target)
+    half.write_bytes(b"half")
+    first = Journal(target, {})
+    plan = Plan((Item(clip, target, "restore"),))
+    (outcome,) = restore_videos(plan, restorer, LOSSLESS)
+    assert outcome.status == "failed" and "another run" in (outcome.reason or "")
+    assert half.exists()
+    first.leave()
+    (outcome,) = restore_videos(plan, restorer, LOSSLESS)
+    assert outcome.status == "restored"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_room_for_the_state_is_asked_for_while_there_are_frames_to_come(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = VideoWriter.write
+
+    def write(self: VideoWriter, frame: Any) -> None:
+        if self.target.name.startswith("000002"):
+            raise DiskFullError(f"{self.target}: the disk is full")
+        real(self, frame)
+
+    def full(*_: object, **__: object) -> list[str]:
+        raise DiskFullError("a.mkv: the disk is full")
+
+    monkeypatch.setattr(journals, "save_state", lambda state: bytes(7_000_000))
+    restorer = Restorer("test-tiny-recurrent", device="cpu")
+    with monkeypatch.context() as patched, pytest.raises(DiskFullError, match=r"after 10 frames.*about 8 MB"):
+        patched.setattr(VideoWriter, "write", write)
+        restore_video(clip, tmp_path / "a.mkv", restorer, LOSSLESS)
+    with monkeypatch.context() as patched, pytest.raises(DiskFullError, match=r"after 15 frames.*about 1 MB"):
+        patched.setattr(video_outputs, "join_segments", full)
+        restore_video(clip, tmp_path / "b.mkv", restorer, LOSSLESS)
