@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -103,9 +104,11 @@ class FrameFolderReader:
         self.undecodable = 0
         """How many pictures could not be read."""
         low, high = (None if time is None else as_meant(time) / tick for time in (start, end))
+        self._times = stamps or range(len(pictures) + 1)
+        self._high = high
         self._frames = [
             (pts, picture)
-            for pts, picture in zip(stamps or range(len(pictures)), pictures, strict=True)
+            for pts, picture in zip(self._times, pictures, strict=False)
             if (low is None or pts >= low) and (high is None or pts < high)
         ]
 
@@ -136,6 +139,12 @@ class FrameFolderReader:
                     continue
                 repeated = True
             yield Frame(planes, pts, repeated)
+
+    def until(self, last: int) -> int | None:
+        """The tick until which the picture at tick `last`, the last one to come, is shown; None: nothing says so."""
+        ends = [next((time for time in self._times if time > last), None), self._high]
+        known = [math.floor(end) for end in ends if end is not None]
+        return max(last + 1, min(known)) if known else None
 
     def _planes(self, picture: Path) -> tuple[np.ndarray, ...]:
         pixels = _read(picture)

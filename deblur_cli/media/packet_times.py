@@ -1,4 +1,5 @@
-"""When the packets of a video are shown, as its container says it: what tells which frames a decoder has left out."""
+"""When the packets of a video are shown, as its container says it: which frames a decoder has left out, and until when
+the last one is to be seen."""
 
 from __future__ import annotations
 
@@ -28,6 +29,9 @@ class PacketTimes:
         self._packets = self._read(tick)
         self._waiting: set[int] = set()
         self._decoded: int | None = None
+        self._ended = False
+        self._end: int | None = None
+        """When the last of the packets so far is no longer shown."""
 
     def between(self, after: int, before: int | None = None) -> list[int]:
         """The times of all packets shown after `after` and ahead of `before` (None: of the end), in their order.
@@ -38,12 +42,27 @@ class PacketTimes:
         while before is None or self._decoded is None or self._decoded < before:
             packet = next(self._packets, None)
             if packet is None:
+                self._ended = True
                 break
             self._decoded, shown = packet
             if shown is not None:
                 self._waiting.add(shown)
         self._waiting = {time for time in self._waiting if time > after}
         return sorted(time for time in self._waiting if before is None or time < before)
+
+    def until(self, last: int, before: int | None = None) -> int | None:
+        """Until when the packet shown at `last` is: the next one's time, or the end of the last of all, or `before`.
+
+        None: the container does not say how long its packets are shown. `last` must not become less from call to call.
+        """
+        later = self.between(last, before)
+        if later:
+            return later[0]
+        if not self._ended:
+            return before
+        if self._end is None or self._end <= last:
+            return None
+        return self._end if before is None else min(self._end, before)
 
     def close(self) -> None:
         """Stop reading."""
@@ -57,7 +76,10 @@ class PacketTimes:
             if line.startswith("#tb 0:"):
                 scale = Fraction(line.split(":")[1].strip()) / tick
             elif not line.startswith("#"):
-                _, decoded, shown, *rest = (part.strip() for part in line.split(","))
-                flags = int(rest[-1][2:], 16) if rest[-1].startswith("F=") else 0
+                _, decoded, shown, length, *rest = (part.strip() for part in line.split(","))
+                flags = next((int(part[2:], 16) for part in rest if part.startswith("F=")), 0)
                 known = int(shown) != ffmpeg.NO_TIMESTAMP and not flags & _HIDDEN
+                if known and int(length) > 0:
+                    end = round((int(shown) + int(length)) * scale)
+                    self._end = end if self._end is None else max(self._end, end)
                 yield round(int(decoded) * scale), round(int(shown) * scale) if known else None

@@ -71,6 +71,7 @@ def join_segments(
     extra: Sequence[str] = (),
     start: float | None = None,
     end: float | None = None,
+    until: Fraction | None = None,
 ) -> list[str]:
     """Join the segments of a video, and copy the other streams of its source into the file beside it.
 
@@ -85,6 +86,8 @@ def join_segments(
         extra: further arguments for ffmpeg's command line, put after all others of the output.
         start: where the source was cut, in seconds after its beginning; time in the file starts there.
         end: where it ends, likewise.
+        until: until when the last frame is shown, in seconds of the segments' clock; None: about as long as the one
+            before, as far as the container says how long frames are shown.
 
     Returns:
         What of the source the file cannot hold, one line each.
@@ -103,6 +106,8 @@ def join_segments(
     opacity = [f"-metadata:s:{others.position}", "alpha_mode=1"] if _has_noted_alpha(segments[0]) else []
     origin = origin_of(source, start) * source.video.time_base
     first = Fraction(_begin(parts[0]), 1_000_000)
+    stamps = [stamp - origin for part in parts for stamp in part]
+    lasting = [] if until is None else [f"-bsf:{others.position}", _lasting(stamps, until - origin)]
     temporary, links = temporary_name(target), ExitStack()
     joined = ["-copyts", *turned, "-itsoffset", f"{float(first - origin):.6f}", "-protocol_whitelist", "file,pipe"]
     try:
@@ -111,7 +116,7 @@ def join_segments(
                 *(*ffmpeg.QUIET, "-loglevel", "level+warning", *joined),
                 *("-f", "concat", "-safe", "0", "-i", "pipe:0"),
                 *(*cut_options(source, start), "-i", ffmpeg.file_argument(source.path)),
-                *(*others.maps, *others.options, f"-c:{others.position}", "copy", *opacity),
+                *(*others.maps, *others.options, f"-c:{others.position}", "copy", *opacity, *lasting),
                 *(
                     *container_options(container, target, source.video.time_base),
                     *limit_options(source, container, start, end, others.texts),
@@ -127,7 +132,7 @@ def join_segments(
                 needed = math.ceil(sum(segment.stat().st_size for segment in segments) / 1e6)
                 raise DiskFullError(f"{target}: the disk is full; joining the segments needs about {needed} MB")
             raise VideoError(f"{target}: its segments cannot be joined ({ffmpeg.reason(messages)})")
-        _check(target, temporary, [stamp - origin for part in parts for stamp in part], drift=not container.exact)
+        _check(target, temporary, stamps, drift=not container.exact)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(target)
@@ -135,6 +140,17 @@ def join_segments(
         links.close()
         temporary.unlink(missing_ok=True)
     return [*others.dropped, *lost]
+
+
+def _lasting(stamps: Sequence[Fraction], until: Fraction) -> str:
+    """A bitstream filter that lets the last of the frames shown at `stamps` be shown `until` then, in seconds.
+
+    What comes in has no word of it: the raw frames that go to the encoder have a time each, and no duration. The frame
+    that is decoded last may be shown ahead of it, and QuickTime's tables of durations end with that one.
+    """
+    ahead = (stamps[-1] + stamps[-2]) / 2 if len(stamps) > 1 else stamps[-1] - 1
+    is_last = f"gt(PTS*TB\\,{float(ahead):.9f})+eq(NEXT_DTS\\,NOPTS)"
+    return f"setts=pts=PTS:dts=DTS:duration=if({is_last}\\,round({float(until):.9f}/TB-PTS)\\,DURATION)"
 
 
 def _has_noted_alpha(segment: Path) -> bool:

@@ -6,6 +6,7 @@ base, on another. Colours are left as they are: turning them into RGB is the fra
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -140,6 +141,18 @@ class VideoReader:
             # Another iteration may have begun since; what it started is its own.
             if self._process is process:
                 self.close()
+
+    def until(self, last: int) -> int | None:
+        """The tick until which the frame at tick `last`, the last to come, is shown; None: the file does not say."""
+        before = None
+        if self._end is not None:
+            before = max(last + 1, math.floor((self._end + self.info.file_start) / self.video.time_base))
+        seconds = last * self.video.time_base - self.info.file_start
+        packets = PacketTimes(self.info.path, self.info.index, self.video.time_base, self._seek(seconds))
+        try:
+            return packets.until(last, before)
+        finally:
+            packets.close()
 
     def _begin(self) -> tuple[IO[bytes], IO[bytes]]:
         """Start decoding; the pipe of timestamps and the pipe of planes."""

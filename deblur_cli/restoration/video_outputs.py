@@ -110,7 +110,7 @@ class EncodedOutput:
     def __init__(self, target: Path, folder: Path, reader: Reader, settings: VideoSettings) -> None:
         self._target, self._folder, self._settings = target, folder, settings
         self._source: VideoInfo | None = reader.info
-        self._video = reader.video
+        self._reader = reader
         self.encoding: Encoding = choose(
             target,
             reader.video,
@@ -128,7 +128,7 @@ class EncodedOutput:
         return VideoWriter(
             self._folder / self.name(number),
             self._source,
-            self._video,
+            self._reader.video,
             # Not `auto`: in the segments' container another codec might be the usual one.
             codec=self.encoding.codec,
             crf=self._settings.crf,
@@ -162,7 +162,16 @@ class EncodedOutput:
         start, end = (self._settings.start, self._settings.end) if self._source else (None, None)
         if start is None and source.container in _RUNNING_CLOCKS and container_of(self._target).format != "mpegts":
             start = 0.0  # a clip may begin hours into such a clock, and elsewhere hours of nothing would lie before it
-        dropped = join_segments(paths, self._target, source, extra=self._extra[1], start=start, end=end)
+        until = self._reader.until(segments[-1].last)
+        dropped = join_segments(
+            paths,
+            self._target,
+            source,
+            extra=self._extra[1],
+            start=start,
+            end=end,
+            until=None if until is None else until * self._reader.video.time_base,
+        )
         return [*self.encoding.losses, *dropped, *(f"{thing}: cannot be written" for thing in source.unkept)]
 
 

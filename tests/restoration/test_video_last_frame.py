@@ -1,0 +1,97 @@
+"""Until when the last frame is shown: as long as in the source, or until the part that was asked for ends."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from deblur_cli.media.frame_folders import FrameFolderReader
+from deblur_cli.media.probe import probe
+from deblur_cli.media.video_join import timestamps
+from deblur_cli.media.video_reader import VideoReader
+from deblur_cli.restoration.restorer import Restorer
+from deblur_cli.restoration.video_job import restore_video
+from deblur_cli.restoration.video_outputs import VideoSettings
+from tests.media.video_samples import H264, make
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SHOWN = (0, 2, 3, 5, 6, 7)
+"""When each picture of the slides is shown, in seconds; the last one for five."""
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slides")
+    times = "+".join(f"eq(N,{number})*{second}" for number, second in enumerate(SHOWN))
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=1", "-frames:v", str(len(SHOWN)))
+    plain = make(
+        folder / "plain.mp4", *picture, "-vf", f"setpts='({times})/TB'", "-fps_mode", "passthrough", *H264, "-bf", "2"
+    )
+    lasting = "setts=pts=PTS:dts=DTS:duration=if(gt(PTS*TB\\,6.5)+eq(NEXT_DTS\\,NOPTS)\\,12/TB-PTS\\,DURATION)"
+    return make(folder / "slides.mp4", "-i", plain, "-c", "copy", "-bsf:v", lasting)
+
+
+def restored(source: Path, target: Path, **settings: float | Fraction | None) -> Fraction:
+    """When the target ends, in seconds of its clock."""
+    restorer = Restorer("test-tiny", device="cpu", precision="fp32")
+    restore_video(source, target, restorer, VideoSettings(preset="ultrafast", **settings))  # type: ignore[arg-type]
+    info = probe(target)
+    assert info.duration is not None
+    return info.file_start + info.duration
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mov", "mkv"])
+def test_the_last_slide_stays_as_long_as_in_the_source(slides: Path, kind: str, tmp_path: Path) -> None:
+    source = make(tmp_path / f"source.{kind}", "-i", slides, "-c", "copy")
+    assert probe(source).duration == 12
+    assert restored(source, tmp_path / f"target.{kind}") == 12
+    assert timestamps(tmp_path / f"target.{kind}") == list(SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "last", "duration"),
+    [
+        (None, 8.5, 7, 8.5),
+        (None, 30, 7, 12),
+        (0.5, 5.25, 5, 4.75),
+        (4, 5.5, 5, 1.5),
+        (None, 2.5, 2, 2.5),
+        (None, 7, 6, 7),
+    ],
+)
+def test_of_a_part_it_is_shown_until_the_end_that_was_asked_for(
+    slides: Path, start: float | None, end: float, last: int, duration: float, tmp_path: Path
+) -> None:
+    assert restored(slides, tmp_path / "part.mp4", start=start, end=end) == duration
+    assert timestamps(tmp_path / "part.mp4")[-1] == last - (start or 0)
+
+
+def test_a_video_of_one_frame_lasts_as_long_as_it_did(tmp_path: Path) -> None:
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=1", "-frames:v", "1")
+    source = make(tmp_path / "one.mp4", *picture, *H264, "-bsf:v", "setts=duration=4/TB")
+    assert restored(source, tmp_path / "again.mp4") == 4
+    assert restored(source, tmp_path / "again.mkv") == 4
+
+
+def test_a_picture_of_a_folder_is_shown_for_its_share_of_a_second_or_until_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    make(folder / "%03d.png", "-f", "lavfi", "-i", "testsrc2=s=64x48:r=5:d=0.6")
+    assert restored(folder, tmp_path / "slow.mp4", rate=Fraction(2)) == Fraction(3, 2)
+    assert restored(folder, tmp_path / "first.mp4", rate=Fraction(2), end=0.5) == Fraction(1, 2)
+    (folder / "timestamps.txt").write_text("# timestamp format v2\n0\n1000\n3000\n")
+    with FrameFolderReader(folder) as reader:
+        assert [reader.until(time) for time in (0, 1_000_000, 3_000_000)] == [1_000_000, 3_000_000, None]
+    with FrameFolderReader(folder, end=3.5) as reader:
+        assert reader.until(3_000_000) == 3_500_000
+
+
+def test_what_a_container_does_not_say_is_not_known(slides: Path, tmp_path: Path) -> None:
+    raw = make(tmp_path / "clip.avi", "-f", "lavfi", "-i", "testsrc2=s=64x48:r=5:d=1", "-c:v", "mpeg4", "-bf", "2")
+    with VideoReader(raw) as reader:
+        last = [frame.pts for frame in reader][-1]
+        assert reader.until(last) is None
+    assert restored(raw, tmp_path / "clip.mp4") == (last + 1) * reader.video.time_base == Fraction(6, 5)
