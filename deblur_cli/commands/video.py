@@ -235,6 +235,7 @@ def _restore(
     for folder in plan.empty:
         say(f"warning: there are no videos in {folder}")
     interrupted = True
+    kept = "what is done is kept"
     restorer = None
     with FrameProgress(len(to_restore)) as progress, on_termination(progress.interrupt):
 
@@ -242,6 +243,10 @@ def _restore(
             outcomes.append(outcome)
             if outcome.source in to_restore:
                 progress.finish(_line(outcome))
+
+        def stopped(item: Item, count: int) -> None:
+            nonlocal kept
+            kept = f"{count or 'no'} frames of {item.source.name} are kept{'' if count else ' yet'}"
 
         try:
             restorer = load_restorer(engine, progress.say) if to_restore else None
@@ -254,6 +259,7 @@ def _restore(
                 progress=progress.advance,
                 done=done,
                 should_stop=progress.wants_to_stop,
+                stopped=stopped,
             )
             interrupted = False
         finally:
@@ -263,7 +269,7 @@ def _restore(
                 order = {item.source: place for place, item in enumerate(plan.items)}
                 outcomes.sort(key=lambda outcome: order[outcome.source])
                 if interrupted and progress.interrupted:
-                    say("what is done is kept: the same command goes on")
+                    say(shown(f"{kept}: the same command goes on"))
                 reported = report is None or save_report(plan, outcomes, restorer, report, interrupted)
                 if outcomes or not interrupted:
                     _print_outcomes(plan, outcomes)

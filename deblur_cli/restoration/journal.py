@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from deblur_cli.errors import DeblurError, UsageError
-from deblur_cli.media.files import lock, replacing
+from deblur_cli.media.files import lock, remove_stale, replacing
 from deblur_cli.media.frame_folders import TIMESTAMPS, numbered_pictures
 from deblur_cli.restoration.states import SequenceState, load_state, save_state
 
@@ -87,8 +87,7 @@ class Journal:
         self._target = target
         self._identity = json.loads(json.dumps({"version": _VERSION, **identity}))
         self._state: str | None = None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock: int | None = _locked(self.folder / _LOCK, target)
+        self._lock: int | None = _locked(self.folder, target)
         try:
             self._open(overwrite)
         except BaseException:
@@ -134,8 +133,8 @@ class Journal:
         # First of all, so that what a kill on the way leaves is the beginning of nothing, and a later run clears it up.
         with contextlib.suppress(OSError):
             (self.folder / _JOURNAL).unlink(missing_ok=True)
-        self._unlock()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._unlock()
 
     def leave(self) -> None:
         """Let go of the working folder; it stays where there is something in it to go on from."""
@@ -207,6 +206,21 @@ def working_folder(target: Path) -> Path:
     return target.with_name(f".{name}.deblur")
 
 
+def clear_up(target: Path) -> None:
+    """Remove what is left beside a whole `target` by a run that was killed when nothing was left to do but that.
+
+    The beginning of another restoration of it stays, and so does what another run is at work on.
+    """
+    folder = working_folder(target)
+    with contextlib.suppress(DeblurError, OSError):
+        if folder.is_dir() and not (folder / _JOURNAL).exists():
+            held = _locked(folder, target)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
+        if not folder.exists():  # or another run may be writing the target
+            remove_stale([target])
+
+
 def fingerprint(source: Path) -> dict[str, Any]:
     """What tells a source from another: its size and a SHA-256 of it.
 
@@ -245,10 +259,16 @@ def _mismatch(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     return f"a restoration with other options ({', '.join(different)})" if different else ""
 
 
-def _locked(path: Path, target: Path) -> int:
-    """An open file that no other process can lock while it is open."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    if not lock(descriptor):
-        os.close(descriptor)
-        raise DeblurError(f"{target}: another run is at work on it")
-    return descriptor
+def _locked(folder: Path, target: Path) -> int:
+    """An open file in `folder`, which is made, that no other process can lock while it is open."""
+    path = folder / _LOCK
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        if not lock(descriptor):
+            os.close(descriptor)
+            raise DeblurError(f"{target}: another run is at work on it")
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)  # of a folder that whoever had it removed meanwhile

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from deblur_cli.media.files import is_disk_full
 from deblur_cli.media.plan import Item, Plan
+from deblur_cli.restoration.journal import clear_up
 from deblur_cli.restoration.report import Outcome, explain
 from deblur_cli.restoration.video_job import restore_video
 from deblur_cli.restoration.video_outputs import VideoSettings
@@ -44,6 +45,7 @@ def restore_videos(
     progress: Callable[[int, int | None], None] | None = None,
     done: Callable[[VideoOutcome], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    stopped: Callable[[Item, int], None] | None = None,
 ) -> list[VideoOutcome]:
     """Do what `plan` says; returns an outcome for each of its items, in their order.
 
@@ -59,6 +61,7 @@ def restore_videos(
         progress: called with the number of frames of it that are done, and about how many there are, or None.
         done: called with each outcome as soon as it stands.
         should_stop: asked before each frame; when it says so, the batch ends as by Ctrl-C.
+        stopped: called then, with the item at work and the number of its frames that are kept to go on from.
 
     Raises:
         KeyboardInterrupt: after what is done of the video at work was kept.
@@ -74,6 +77,8 @@ def restore_videos(
         if item.action != "restore":
             status = "skipped" if item.action == "skip" else "failed"
             finish(VideoOutcome(item.source, item.target, status, item.reason))  # type: ignore[arg-type]
+            if item.action == "skip" and item.target is not None:
+                clear_up(item.target)
     disk_full = False
     for item in plan.having("restore") if restorer is not None else []:
         assert restorer is not None and item.target is not None
@@ -83,13 +88,15 @@ def restore_videos(
         if begin is not None:
             begin(item)
         try:
-            outcome = _restored(item.source, item.target, restorer, settings, overwrite, progress, should_stop)
+            result = _restored(item.source, item.target, restorer, settings, overwrite, progress, should_stop)
         except Exception as error:  # noqa: BLE001  (a video that fails must not end the batch; `explain` logs faults)
             disk_full = is_disk_full(error)
-            outcome = VideoOutcome(item.source, item.target, "failed", _explained(error, item))
-        if outcome is None:
+            result = VideoOutcome(item.source, item.target, "failed", _explained(error, item))
+        if not isinstance(result, VideoOutcome):
+            if stopped is not None:
+                stopped(item, result)
             raise KeyboardInterrupt
-        finish(outcome)
+        finish(result)
     return [outcomes[item.source] for item in plan.items]
 
 
@@ -101,14 +108,14 @@ def _restored(
     overwrite: bool,
     progress: Callable[[int, int | None], None] | None,
     should_stop: Callable[[], bool] | None,
-) -> VideoOutcome | None:
-    """None: it was stopped."""
+) -> VideoOutcome | int:
+    """What became of a video; where it was stopped, how many of its frames are kept."""
     began = time.perf_counter()
     result = restore_video(
         source, target, restorer, settings, overwrite=overwrite, progress=progress, should_stop=should_stop
     )
     if result.stopped:
-        return None
+        return result.frames
     return VideoOutcome(
         source,
         target,

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from deblur_cli.errors import TrainingError
+from deblur_cli.media.files import is_disk_full
 from deblur_cli.restoration.device import is_out_of_memory
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import Progress, read_checkpoint, restore_checkpoint, save_checkpoint
@@ -79,8 +80,8 @@ def train(
         wants_to_stop: asked in each step; true saves and ends after it (Ctrl-C).
 
     Raises:
-        TrainingError: a loss is not finite or memory runs out (the last good checkpoint stays), or the checkpoint is
-            another recipe's.
+        TrainingError: a loss is not finite, memory runs out or the disk is full (the last good checkpoint stays), or
+            the checkpoint is another recipe's.
         UsageError, ModelError: see `Learner` and `load_start`.
     """
     accelerator = accelerator or default_accelerator()
@@ -114,7 +115,8 @@ def train(
     pool = Pool(sources, recipe.pool, recipe.batch, recipe.seed, accelerator.device, mixture_at, recipe.frames)
     material = {source.kind: len(source) for source in sources}
     last = min(recipe.steps, limits.steps or recipe.steps)
-    with Curves(output / CURVES, done.step, active=accelerator.is_main_process, parts=recipe.curves) as curves:
+    curves = Curves(output / CURVES, done.step, active=accelerator.is_main_process, parts=recipe.curves)
+    with _room(output), curves:
         finished = done.step >= last or progress_at(done.step) >= 1
         while not finished:
             progress = progress_at(done.step)
@@ -129,9 +131,9 @@ def train(
             losses = dict(zip(found, values, strict=True))
             if not all(map(math.isfinite, values)):
                 what = ", ".join(f"{name} {value}" for name, value in losses.items())
-                kept = (output / CHECKPOINT).exists()
-                remedy = f"go on from {output / CHECKPOINT} with --resume" if kept else "begin anew"
-                raise TrainingError(f"not finite in step {done.step}: {what}; lower the recipe's rate and {remedy}")
+                raise TrainingError(
+                    f"not finite in step {done.step}: {what}; lower the recipe's rate and {_way_on(output)}"
+                )
             learner.update(done.step)
             plateau = done.plateau.after(losses["loss"], recipe.schedule)
             number = recipe.stages.index(stage)
@@ -173,6 +175,26 @@ def _memory(use: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise TrainingError(f"out of memory: the {use} are too large for this machine; have smaller ones") from error
+
+
+@contextlib.contextmanager
+def _room(output: Path) -> Iterator[None]:
+    """Say how to go on where there is no more room for what a run leaves in `output`.
+
+    Raises:
+        TrainingError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise TrainingError(f"{output}: the disk is full; make room and {_way_on(output)}") from error
+
+
+def _way_on(output: Path) -> str:
+    checkpoint = output / CHECKPOINT
+    return f"go on from {checkpoint} with --resume" if checkpoint.exists() else "begin anew"
 
 
 def default_accelerator(device: str = "auto") -> Any:

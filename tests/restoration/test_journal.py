@@ -221,3 +221,23 @@ def test_other_pictures_or_times_make_another_source(tmp_path: Path, change: Cal
     before = fingerprint(folder)
     change(folder)
     assert fingerprint(folder) != before
+
+
+def test_a_lock_in_a_folder_that_was_removed_meanwhile_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that opens the lock while the one before is removing the folder must not work where there is none."""
+    tried, real = [], journals.lock
+
+    def lock_late(descriptor: int) -> bool:
+        if not tried:
+            shutil.rmtree(working_folder(tmp_path / "a.mp4"))
+        tried.append(descriptor)
+        return real(descriptor)
+
+    monkeypatch.setattr(journals, "lock", lock_late)
+    journal = Journal(tmp_path / "a.mp4", IDENTITY)
+    assert len(tried) == 2
+    journal.add(segment(journal, 0), SequenceState())
+    journal.leave()
+    assert Journal(tmp_path / "a.mp4", IDENTITY).frames == 5

@@ -17,7 +17,7 @@ from deblur_cli.media.video_writer import VideoWriter
 from deblur_cli.restoration import journal as journals
 from deblur_cli.restoration import video_job, video_outputs
 from deblur_cli.restoration.frames import Summary
-from deblur_cli.restoration.journal import Journal
+from deblur_cli.restoration.journal import Journal, working_folder
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.states import SequenceState
 from deblur_cli.restoration.video_batch import restore_videos
@@ -189,3 +189,21 @@ def test_room_for_the_state_is_asked_for_while_there_are_frames_to_come(
     with monkeypatch.context() as patched, pytest.raises(DiskFullError, match=r"after 15 frames.*about 1 MB"):
         patched.setattr(video_outputs, "join_segments", full)
         restore_video(clip, tmp_path / "b.mkv", restorer, LOSSLESS)
+
+
+def test_what_a_kill_at_the_very_end_left_beside_a_whole_video_goes_and_beginnings_stay(tmp_path: Path) -> None:
+    target, other, busy = (tmp_path / name for name in ("a.mkv", "b.mkv", "c.mkv"))
+    for path in (target, other, busy):
+        path.write_bytes(b"whole")
+        working_folder(path).mkdir()
+        (working_folder(path) / "000001.mkv").write_bytes(b"segment")
+        temporary_name(path).write_bytes(b"half")
+    (working_folder(other) / "journal.json").write_text("{}")
+    first = Journal(busy, {})
+    before = {*tmp_path.rglob("*")}
+    plan = Plan(tuple(Item(tmp_path / f"source-{path.name}", path, "skip") for path in (target, other, busy)))
+    assert [outcome.status for outcome in restore_videos(plan, None)] == ["skipped"] * 3
+    gone = before - {*tmp_path.rglob("*")}
+    assert working_folder(target) in gone and len(gone) == 3
+    assert all("a.mkv" in str(path) for path in gone)
+    first.leave()

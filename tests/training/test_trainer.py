@@ -1,5 +1,7 @@
 import csv
+import errno
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,6 +165,28 @@ def test_memory_that_runs_out_is_one_clear_line(
     validator = Validator([ValidationSet("grey", [(grey, grey)])], torch.device("cpu"))
     with pytest.raises(TrainingError, match=f"out of memory: the {what}"):
         run(replace(RECIPE, validate_every=1), sources, tmp_path, accelerator, validator=validator)
+
+
+def test_a_full_disk_is_said_with_the_way_on(
+    tmp_path: Path, sources: list[Source], accelerator: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 3:  # the first checkpoint and its weights, the second checkpoint
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TrainingError, match=rf"{tmp_path}: the disk is full; make room and go on .* --resume"):
+        run(RECIPE, sources, tmp_path, accelerator)
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / CHECKPOINT)[1].step == 10
+    assert run(RECIPE, sources, tmp_path, accelerator, resume=True)[-1].step == RECIPE.steps
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TrainingError, match="the disk is full; make room and begin anew"):
+        run(RECIPE, sources, tmp_path / "new", accelerator)
 
 
 def test_a_run_can_begin_with_given_weights(tmp_path: Path, sources: list[Source], accelerator: object) -> None:
