@@ -56,7 +56,7 @@ def check(name: str) -> CheckResult:
     info = model_info(name)
     parameters, gmacs, seconds = None, None, None
     faults: list[str] = []
-    side = math.ceil(SIDE / info.multiple_of) * info.multiple_of
+    side = info.padded(SIDE)
     try:
         with torch.device("meta"):
             network = create_model(name).eval()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -74,6 +75,10 @@ class ModelInfo:
     """Tells this network's weights from others' when a file does not name its network."""
     hidden: bool = False
     """Left out of listings: a network that exists for tests."""
+
+    def padded(self, side: int) -> int:
+        """Pixels that a height or width of `side` is padded to."""
+        return math.ceil(side / self.multiple_of) * self.multiple_of
 
     def for_options(self, options: Mapping[str, Any]) -> ModelInfo:
         """The facts of the network built with `options` in place of some of the defaults."""
