@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -107,7 +106,7 @@ def train(
     tell = say if accelerator.is_main_process else lambda line: None
     sources = load_sources(files, chosen.pool, accelerator.device, chosen.frames, tell)
     validator = load_validator(files, chosen, accelerator.device, tell)
-    if validator is None and math.isfinite(before.best):
+    if validator is None and before.validated:
         tell("no validation from here on: best.safetensors stays as it is; give --validation or --photos as before")
     elif validator is None:
         tell("nothing to validate on: the last weights are kept; --validation or --photos let the best be found")
@@ -129,7 +128,8 @@ def train(
         gain = "" if done.best == float("-inf") else f", best gain {done.best:+.3f} dB"
         typer.echo(f"{output}: {done.step} steps in {done.elapsed / 60:.1f} minutes{gain}")
     if done.step == before.step and not monitor.interrupted:
-        tell("nothing was left to do; more --steps, or a longer --max-time, prolong the run")
+        limit = f"--stop-at {stop_at} is reached" if stop_at and done.step >= stop_at else "the run is finished"
+        tell(f"nothing was left to do: {limit}; a larger limit (--stop-at, --steps, --max-time) lets it go on")
     if monitor.interrupted:
         raise KeyboardInterrupt
 

@@ -35,7 +35,9 @@ class Progress:
     elapsed: float = 0.0
     """Seconds of training done, over all its sessions."""
     best: float = float("-inf")
-    """Best validation score so far in dB."""
+    """Best validation score so far in dB, since a critic joined in, if one has."""
+    validated: bool = False
+    """Whether the weights that are kept as the best ever had a score."""
     seconds: float | None = None
     """How long the whole run is to take."""
     plateau: Plateau = field(default_factory=Plateau)
@@ -81,6 +83,8 @@ def read_checkpoint(path: Path) -> tuple[Recipe, Progress, dict[str, Tensor]]:
         raise TrainingError(f"there is no checkpoint {path}; start the run without --resume") from error
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise TrainingError(f"{path}: not a checkpoint of a training run, or damaged ({error})") from error
+    # Checkpoints of earlier versions do not say it.
+    facts["progress"].setdefault("validated", facts["progress"]["best"] > float("-inf"))
     facts["progress"]["plateau"] = Plateau(**facts["progress"].get("plateau", {}))
     return recipe_from(facts["recipe"]), Progress(**facts["progress"]), tensors
 

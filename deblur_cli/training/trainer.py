@@ -147,18 +147,21 @@ def train(
                 with _memory("validation pictures, restored whole,"):
                     scores = validator.score(learner.scored)
                 if scores["mean"] > done.best:
-                    done = replace(done, best=scores["mean"])
+                    done = replace(done, best=scores["mean"], validated=True)
                     if accelerator.is_main_process:
                         write_weights(learner.average, output / BEST, recipe, done, scores, material)
                 if accelerator.is_main_process:
                     write_png(output / PICTURE, validator.picture(learner.scored))
             if accelerator.is_main_process and (finished or done.step % recipe.save_every == 0):
                 save_checkpoint(output / CHECKPOINT, recipe, done, learner.modules, learner.optimizers)
-                if done.best == -math.inf:  # none are known to be better than the last
+                if not done.validated:  # none are known to be better than the last
                     write_weights(learner.average, output / BEST, recipe, done, {}, material)
             report = Report(done.step, recipe.steps, progress, losses.pop("loss"), rate, elapsed, scores, losses)
             curves.add(report)
             tell(report)
+    if accelerator.is_main_process and done.step and not (output / BEST).exists():
+        # A run of an earlier version, which kept none without validation, had nothing left to do.
+        write_weights(learner.average, output / BEST, recipe, done, {}, material)
     return done
 
 

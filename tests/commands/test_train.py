@@ -191,7 +191,9 @@ def test_a_resumed_run_that_is_no_longer_validated_says_so(material: Path, pairs
     photos = ["--photos", str(material / "photos")]
     assert "no validation" not in run([*arguments, *photos, "--stop-at", "2"]).stderr
     assert "no validation" not in run([*arguments, *photos, "--stop-at", "3", "--resume"]).stderr
+    validated = (material / "run" / "best.safetensors").read_bytes()
     assert "no validation from here on" in run([*arguments, "--resume"]).stderr
+    assert (material / "run" / "best.safetensors").read_bytes() == validated
 
 
 def _facts(checkpoint: Path) -> str:

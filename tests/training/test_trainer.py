@@ -236,6 +236,28 @@ def test_the_best_weights_are_those_that_met_the_critic(
     assert models.load_model(tmp_path / BEST).card["steps"] == 6
 
 
+def test_weights_that_had_a_score_are_kept_where_a_critic_joins_in_without_validation(
+    tmp_path: Path, sources: list[Source], accelerator: object
+) -> None:
+    grey = torch.full((1, 3, 32, 32), 90, dtype=torch.uint8)
+    validator = Validator([ValidationSet("grey", [(grey, grey)])], torch.device("cpu"))
+    recipe = replace(AGAINST_A_CRITIC, validate_every=1)
+    run(recipe, sources, tmp_path, accelerator, validator=validator, limits=Limits(steps=3))
+    validated = (tmp_path / BEST).read_bytes()
+    run(recipe, sources, tmp_path, accelerator, resume=True)
+    assert (tmp_path / BEST).read_bytes() == validated
+
+
+def test_a_finished_run_without_weights_gets_them_when_it_is_resumed(
+    tmp_path: Path, sources: list[Source], accelerator: object
+) -> None:
+    run(RECIPE, sources, tmp_path, accelerator, limits=Limits(steps=5))
+    kept = (tmp_path / BEST).read_bytes()
+    (tmp_path / BEST).unlink()
+    assert run(RECIPE, sources, tmp_path, accelerator, resume=True, limits=Limits(steps=5)) == []
+    assert (tmp_path / BEST).read_bytes() == kept
+
+
 def test_what_a_later_stage_lacks_is_said_before_the_first(
     tmp_path: Path, sources: list[Source], accelerator: object
 ) -> None:
