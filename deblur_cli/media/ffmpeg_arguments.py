@@ -25,7 +25,9 @@ _OF_BOTH = frozenset({"bitexact", "fflags", "flags", "strict"})
 # Options that have no value: a word behind one of them is a file to write.
 _FLAGS = frozenset(
     {"an", "sn", "dn", "shortest", "bitexact", "copyts", "copyinkf", "autorotate", "autoscale", "fix_sub_duration"}
-    | {"xerror", "stats", "benchmark", "ignore_unknown", "copy_unknown", "hide_banner", "stdin", "re", "dump", "hex"}
+    | {"xerror", "stats", "benchmark", "benchmark_all", "ignore_unknown", "copy_unknown", "hide_banner", "stdin", "re"}
+    | {"dump", "hex", "debug_ts", "force_fps", "accurate_seek", "seek_timestamp", "find_stream_info"}
+    | {"fix_sub_duration_heartbeat", "recast_media", "auto_conversion_filters", "print_graphs"}
 )
 _TIMES = "each frame keeps its own time"
 _ELSEWHERE = "it writes to another file"
@@ -94,6 +96,21 @@ def merged(arguments: Sequence[str], words: Sequence[str]) -> tuple[list[str], l
     return encoding, others
 
 
+def left_out(words: Sequence[str]) -> tuple[frozenset[str], list[str]]:
+    """The kinds of streams that `words` leave out of the file (`-an`, `-sn`, `-dn`), and the other words.
+
+    Options that are numbered by the places of streams count only those that are in the file, which ffmpeg's own way of
+    leaving streams out knows nothing of.
+
+    Raises:
+        UsageError: as `options` does.
+    """
+    kinds = {"-an": "audio", "-sn": "subtitle", "-dn": "data"}
+    given = options(words)
+    others = [word for option in given if option[0] not in kinds for word in option]
+    return frozenset(kinds[option[0]] for option in given if option[0] in kinds), others
+
+
 def value_of(name: str, words: Sequence[str]) -> str | None:
     """The last value that `words` have for the pictures' option `name`; None where they have none.
 
@@ -117,11 +134,16 @@ def options(words: Sequence[str]) -> list[list[str]]:
         if re.match(r"-[a-zA-Z]", word):
             _check(word)
             found.append([word])
-        elif found and len(found[-1]) == 1 and found[-1][0].removeprefix("-").removeprefix("no") not in _FLAGS:
+        elif found and len(found[-1]) == 1 and not _is_flag(found[-1][0]):
             found[-1].append(word)
         else:
             raise UsageError(f"'{word}' in the arguments for ffmpeg is neither an option nor the value of one")
     return found
+
+
+def _is_flag(option: str) -> bool:
+    name = option.removeprefix("-").partition(":")[0]
+    return name in _FLAGS or name.removeprefix("no") in _FLAGS
 
 
 def _check(option: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from deblur_cli.media import ffmpeg
@@ -25,7 +25,8 @@ class Copied:
     """The command line that takes over what a source has, and what it has to leave behind."""
 
     maps: list[str] = field(default_factory=list)
-    """Which streams go into the file, in the source's order; the new video is `0:v:0`, the source is input 1."""
+    """Which streams go into the file, in the source's order; the new video is `0:v:0`, the source is input 1, and once
+    more, from its beginning on, input 2 where there are `texts` and a cut: one from long before may be shown still."""
     options: list[str] = field(default_factory=list)
     """Codecs of the copied streams, metadata, chapters."""
     position: int = 0
@@ -36,9 +37,12 @@ class Copied:
     """One line for each thing that the container cannot hold."""
 
 
-def copied(source: VideoInfo, container: Container, start: float | None = None) -> Copied:
+def copied(
+    source: VideoInfo, container: Container, start: float | None = None, left_out: Collection[str] = ()
+) -> Copied:
     """How the streams of `source` beside its video, from second `start` on, get into a file of the kind `container`.
 
+    Those of the kinds `left_out` (`audio`, `subtitle`, `data`) do not.
     Whether a stream can be held is found out by trying: ffmpeg writes its first packets into nothing.
     """
     result = Copied()
@@ -48,16 +52,17 @@ def copied(source: VideoInfo, container: Container, start: float | None = None) 
             result.position = place
             result.maps += ["-map", "0:v:0"]
             result.options += [*_metadata(source, place), *_time_codes(source, place, start or 0.0)]
-        elif _rewritten(stream, source):
+        elif stream.kind in left_out or _rewritten(stream, source):
             continue
         else:
             codec = _codec(source, stream, container)
             if codec is None:
                 result.dropped.append(f"{stream}: a {container.format} file does not hold it")
                 continue
-            result.maps += ["-map", f"1:{stream.index}"]
+            text = stream.kind == "subtitle" and stream.codec in _TEXT
+            result.maps += ["-map", f"{2 if text and start else 1}:{stream.index}"]
             result.options += [f"-c:{place}", codec, f"-map_metadata:s:{place}", f"1:s:{stream.index}"]
-            result.texts += [place] if stream.kind == "subtitle" and stream.codec in _TEXT else []
+            result.texts += [place] if text else []
         place += 1
     result.options += ["-map_metadata", "1", "-map_chapters", "1" if container.chapters else "-1"]
     if source.chapters and not container.chapters:

@@ -13,10 +13,11 @@ from tempfile import TemporaryDirectory
 from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import container_of
+from deblur_cli.media.ffmpeg_arguments import left_out
 from deblur_cli.media.files import temporary_name
 from deblur_cli.media.probe import VideoInfo, probe
 from deblur_cli.media.streams import copied, display_options
-from deblur_cli.media.video_writer import container_options, cut_options, limit_options, origin_of
+from deblur_cli.media.video_writer import container_options, limit_options, origin_of, source_inputs
 
 _MATROSKA = frozenset({".mkv", ".webm"})
 
@@ -97,7 +98,8 @@ def join_segments(
         DiskFullError: there is no room for the joined file.
     """
     container = container_of(target)
-    others = copied(source, container, start)
+    without, extra = left_out(extra)
+    others = copied(source, container, start, without)
     turned, lost = display_options(source, container)
     parts = [timestamps(segment) for segment in segments]
     if not parts or not all(parts):
@@ -115,7 +117,7 @@ def join_segments(
             [
                 *(*ffmpeg.QUIET, "-loglevel", "level+warning", *joined),
                 *("-f", "concat", "-safe", "0", "-i", "pipe:0"),
-                *(*cut_options(source, start), "-i", ffmpeg.file_argument(source.path)),
+                *source_inputs(source, start, others),
                 *(*others.maps, *others.options, f"-c:{others.position}", "copy", *opacity, *lasting),
                 *(
                     *container_options(container, target, source.video.time_base),
@@ -146,11 +148,13 @@ def _lasting(stamps: Sequence[Fraction], until: Fraction) -> str:
     """A bitstream filter that lets the last of the frames shown at `stamps` be shown `until` then, in seconds.
 
     What comes in has no word of it: the raw frames that go to the encoder have a time each, and no duration. The frame
-    that is decoded last may be shown ahead of it, and QuickTime's tables of durations end with that one.
+    that is decoded last may be shown ahead of it, and QuickTime's tables of durations, which go by decoding times, end
+    with that one.
     """
     ahead = (stamps[-1] + stamps[-2]) / 2 if len(stamps) > 1 else stamps[-1] - 1
-    is_last = f"gt(PTS*TB\\,{float(ahead):.9f})+eq(NEXT_DTS\\,NOPTS)"
-    return f"setts=pts=PTS:dts=DTS:duration=if({is_last}\\,round({float(until):.9f}/TB-PTS)\\,DURATION)"
+    end = f"round({float(until):.9f}/TB)"
+    last_decoded = f"if(eq(NEXT_DTS\\,NOPTS)\\,max(1\\,{end}-DTS-STARTPTS+STARTDTS)\\,DURATION)"
+    return f"setts=pts=PTS:dts=DTS:duration=if(gt(PTS*TB\\,{float(ahead):.9f})\\,{end}-PTS\\,{last_decoded})"
 
 
 def _has_noted_alpha(segment: Path) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import Container, choose, container_of
-from deblur_cli.media.ffmpeg_arguments import merged, value_of
+from deblur_cli.media.ffmpeg_arguments import left_out, merged, value_of
 from deblur_cli.media.ffmpeg_report import UNKNOWN, ColourTags
 from deblur_cli.media.files import temporary_name
 from deblur_cli.media.pixel_formats import fourcc, nearest_planar
@@ -85,24 +85,26 @@ class VideoWriter:
             raise VideoError(f"{target}: AVI has no timestamps, and would change when frames are shown; take .mkv")
         named = value_of("pix_fmt", extra)
         chosen = choose(target, video, source, codec=codec, crf=crf, preset=preset, pixels=named)
+        without, extra = left_out(extra)
         arguments, extra = merged(chosen.arguments, extra)
         self.encoding = replace(chosen, arguments=tuple(arguments))
         """The encoder, pixel format and options that were chosen."""
         self.dropped += self.encoding.losses
         self._source = source
         self._origin = origin_of(source, start)
-        others = copied(source, container, start) if source is not None and with_streams else Copied(["-map", "0:v:0"])
+        others = Copied(["-map", "0:v:0"])
+        if source is not None and with_streams:
+            others = copied(source, container, start, without)
         self.dropped += others.dropped
         turned: list[str] = []
         if source is not None:
             turned, lost = display_options(source, container)
             self.dropped += [*lost, *(f"{thing}: cannot be written" for thing in source.unkept)]
-        cut = cut_options(source, start)
         self._temporary = temporary_name(target)
         self._process: ffmpeg.Process | None = ffmpeg.Process(
             [
                 *("-copyts", "-noautorotate", *turned, "-c:v", "rawvideo", "-f", "ivf", "-i", "pipe:0"),
-                *((*cut, "-i", ffmpeg.file_argument(source.path)) if source is not None and with_streams else ()),
+                *(source_inputs(source, start, others) if source is not None and with_streams else ()),
                 *(*others.maps, *self._encoder_arguments(others.position, container), *others.options),
                 *container_options(container, target, video.time_base),
                 *(*limit_options(source, container, start, end, others.texts), *extra),
@@ -249,13 +251,15 @@ def origin_of(source: VideoInfo | None, start: float | None) -> int:
     return math.floor((source.file_start + as_meant(start)) / source.video.time_base)
 
 
-def cut_options(source: VideoInfo | None, start: float | None) -> list[str]:
-    """Options of the source as an input, which let its streams begin at second `start` and call that zero."""
-    if source is None or start is None:
-        return []
-    shift = float(origin_of(source, start) * source.video.time_base)
-    # A search for the very beginning may still pass what lies ahead of the first picture.
-    return [*(["-ss", f"{start:.6f}"] if start else []), "-itsoffset", f"{-shift:.6f}"]
+def source_inputs(source: VideoInfo, start: float | None, others: Copied) -> list[str]:
+    """The source as ffmpeg's inputs 1 and, for `others` that need it, 2; second `start` of it is called zero."""
+    file = ["-i", ffmpeg.file_argument(source.path)]
+    if start is None:
+        return file
+    moved = ["-itsoffset", f"{-float(origin_of(source, start) * source.video.time_base):.6f}", *file]
+    if not start:  # a search for the very beginning may still pass what lies ahead of the first picture
+        return moved
+    return ["-ss", f"{start:.6f}", *moved, *(moved if others.texts else [])]
 
 
 def limit_options(

@@ -74,6 +74,9 @@ def test_parameters_of_an_encoder_are_joined_to_those_it_has_and_all_else_is_lef
         [""],
         ["-an", "out.mp4"],
         ["-noxerror", "o"],
+        ["-copyinkf:v", "victim.mkv"],
+        ["-debug_ts", "stray.mp4"],
+        ["-force_fps", "stray.mp4"],
     ],
 )
 def test_a_word_that_ffmpeg_would_take_for_a_file_to_write_is_refused(words: list[str]) -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,17 @@ from deblur_cli.media.video import Colour, Frame, PixelFormat, VideoFormat
 from deblur_cli.media.video_join import join_segments, segment_suffix, timestamps
 from deblur_cli.media.video_reader import VideoReader
 from deblur_cli.media.video_writer import VideoWriter
-from tests.media.video_samples import H264, PICTURE, TONE, VARIABLE, make, noise, packet_hashes, subtitle_text
+from tests.media.video_samples import (
+    H264,
+    PICTURE,
+    TONE,
+    VARIABLE,
+    make,
+    noise,
+    packet_hashes,
+    sound_times,
+    subtitle_text,
+)
 
 GREY = PixelFormat("gray", "grey", 8)
 VIDEO = VideoFormat(32, 16, GREY, Colour(), Fraction(1, 600))
@@ -226,6 +237,72 @@ def test_subtitles_of_a_part_are_cut_at_both_ends_and_move_nothing(kind: str, su
     ]
     assert [told[2], told[6], told[10]] == [text for _, _, text in CUES[1:]]
     assert probe(target).duration == pytest.approx(0.85, abs=0.011), "no longer than the part"
+
+
+@pytest.mark.parametrize(
+    ("order", "without", "kind"),
+    [
+        ("avs", "-an", ".mkv"),
+        ("avs", "-an", ".mp4"),
+        ("vsa", "-sn", ".mkv"),
+        ("asv", "-an", ".mkv"),
+        ("sva", "-sn", ".mp4"),
+    ],
+)
+def test_where_streams_of_a_kind_are_left_out_the_others_are_what_they_were(
+    order: str, without: str, kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "cues.srt").write_text(
+        "1\n00:00:00,500 --> 00:00:00,900\none\n\n2\n00:00:01,300 --> 00:00:01,900\ntwo\n"
+    )
+    inputs = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=10:d=2", *TONE, "-i", tmp_path / "cues.srt")
+    maps = [word for letter in order for word in ("-map", str("vas".index(letter)))]
+    languages = [
+        word
+        for letter, language in (("a", "fra"), ("s", "nld"), ("v", "deu"))
+        for key in ("language", "title")
+        for word in (f"-metadata:s:{order.index(letter)}", f"{key}={language}")
+    ]
+    coded = (*maps, *languages, *H264, "-c:a", "aac", "-c:s", "subrip")
+    source = probe(make(tmp_path / "in.mkv", *inputs, *coded))
+    target = tmp_path / f"part{kind}"
+    reader = VideoReader(source.path, start=0.65, end=1.5)
+    segment = tmp_path / f"0{segment_suffix(target)}"
+    with reader, VideoWriter(segment, source, reader.video, with_streams=False) as writer:
+        for frame in reader:
+            writer.write(frame)
+    until = Fraction("1.5")
+    assert join_segments([segment], target, source, extra=[without], start=0.65, end=1.5, until=until) == []
+    after = probe(target)
+    left = order.replace(without[1], "")
+    assert after.index == left.index("v")
+    assert kind == ".mp4" or after.metadata["title"] == "deu"
+    (stream,) = after.streams
+    assert (stream.kind, stream.language) == (("subtitle", "nld") if without == "-an" else ("audio", "fra"))
+    assert after.duration == pytest.approx(0.85, abs=0.03), "sound comes in packets of 23 ms"
+    if without == "-an":
+        times = [line.replace("00:00:00,", "") for line in subtitle_text(target).split("\n") if "-->" in line]
+        assert times == ["000 --> 250", "650 --> 850"]
+    else:
+        steps = [later - time for time, later in pairwise(sound_times(target))]
+        assert steps and max(abs(step - Fraction(1024, 44100)) for step in steps) < Fraction(1, 900)
+
+
+def test_a_text_that_is_shown_since_long_before_the_cut_is_there_still(tmp_path: Path) -> None:
+    (tmp_path / "cues.srt").write_text("1\n00:00:01,000 --> 00:00:38,000\nlong\n")
+    pictures = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=2:d=40", "-i", tmp_path / "cues.srt")
+    for kind, codec in ((".mkv", "subrip"), (".mp4", "mov_text")):
+        source = probe(make(tmp_path / f"in{kind}", *pictures, *H264, "-g", "10", "-c:s", codec))
+        with VideoReader(source.path, start=30, end=33) as reader:
+            every = list(reader)
+        for suffix in (".mkv", ".mp4"):
+            target = tmp_path / f"part{suffix}"
+            segment = tmp_path / f"0{segment_suffix(target)}"
+            with VideoWriter(segment, source, reader.video, with_streams=False) as writer:
+                for frame in every:
+                    writer.write(frame)
+            join_segments([segment], target, source, start=30, end=33)
+            assert "00:00:00,000 --> 00:00:03,000\nlong" in subtitle_text(target)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".ts"])
