@@ -96,8 +96,8 @@ ENCODERS: dict[str, tuple[Encoder, ...]] = {
 """The codecs that are written, best encoder first."""
 
 _EVERYDAY = {"h265": "hevc", "h.265": "hevc", "x265": "hevc", "h.264": "h264", "x264": "h264", "avc": "h264"}
-# Most players show these two at half the chroma resolution only.
-_HALVED = frozenset({"h264", "hevc"})
+# Most players show these two at half the chroma resolution only, and of no more bits than this.
+_PLAYED_DEPTH = {"h264": 8, "hevc": 10}
 
 # Sources without any loss go on without any, where the container takes it.
 _LOSSLESS = frozenset({"rawvideo", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "png", "qtrle", "v210", "v410", "r210"})
@@ -154,11 +154,11 @@ def choose(
         codec: `auto`, a name of `ENCODERS`, or the name of any encoder that this ffmpeg has (`hevc_nvenc`).
         crf: quality in the encoder's own scale.
         preset: effort in the encoder's own scale; for ProRes the profile.
-        pixels: ffmpeg's name of the pixel format that a user asks for; taken where the encoder has it.
+        pixels: ffmpeg's name of the pixel format that a user asks for.
 
     Raises:
         VideoError: the container is not written or does not hold the codec; there is no encoder for it.
-        UsageError: the codec has no such scale.
+        UsageError: the codec has no such scale, or none of its encoders the pixel format that is asked for.
     """
     container = container_of(target)
     family = _follow(source, container) if codec == "auto" else codec
@@ -172,7 +172,9 @@ def choose(
     if fuller is not None:
         anyway = losses(video.pixels, nearest_planar(fuller))
         given_up = " and ".join(loss for loss in lost if loss not in anyway)
-        lost = [*anyway, f"{given_up}, in what most players show (--ffmpeg-args '-pix_fmt {fuller}' keeps that)"]
+        lost = [loss for loss in lost if loss in anyway]
+        if given_up:
+            lost.append(f"{given_up}, in what most players show (--ffmpeg-args '-pix_fmt {fuller}' keeps more)")
     arguments = [encoder.name, *_quality(encoder, family, crf, preset, pixels), *encoder.options]
     if source is not None and (source.mastering_display or source.content_light):
         if encoder.mastering is None:
@@ -190,8 +192,8 @@ def choose(
         arguments += ["-bf", "0"]
     if family == "vp9" and nearest_planar(pixels).alpha:
         arguments += ["-auto-alt-ref", "0"]
-    told = tuple(f"{loss}: not written by {encoder.name}" for loss in lost)
-    return Encoding(family, encoder, pixels, tuple(arguments), told)
+    unwritten = tuple(f"{loss}: not written by {encoder.name}" for loss in lost)
+    return Encoding(family, encoder, pixels, tuple(arguments), unwritten)
 
 
 def _follow(source: VideoInfo | None, container: Container) -> str:
@@ -209,8 +211,8 @@ def _encoder(
 ) -> tuple[Encoder, str, str | None]:
     """The encoder that loses least, the pixel format for it, and the one that would be but for the players."""
     known = ENCODERS.get(family, (Encoder(family),))
-    # Hardly any player shows H.264 in RGB; it is for sources that are so already.
-    rgb = source is not None and source.codec == "h264"
+    # Hardly any player shows H.264 in RGB; it is for sources that are so already, and for who asks for it.
+    rgb = (source is not None and source.codec == "h264") or named in _formats("libx264rgb")
     present = [e for e in known if e.name in ffmpeg.encoders() and (rgb or e.name != "libx264rgb")]
     if not present:
         names = ", ".join(encoder.name for encoder in known)
@@ -218,18 +220,28 @@ def _encoder(
         raise VideoError(
             f"this ffmpeg has no encoder for {family} ({names}); it has {', '.join(has) or 'none that is known here'}"
         )
+    if named is not None:
+        having = [encoder for encoder in present if named in _formats(encoder.name)]
+        if not having and all(map(_formats, (encoder.name for encoder in present))):
+            others = ", ".join(sorted({name for encoder in present for name in _formats(encoder.name)}))
+            raise UsageError(f"{family} is not written in the pixel format '{named}'; it is in {others}")
+        present = having or present
     chosen: list[tuple[int, int, Encoder, str, str | None]] = []
     for encoder in present:
-        formats = ffmpeg.encoder_formats(encoder.name) or ["yuv420p"]
+        formats = _formats(encoder.name) or ["yuv420p"]
         if encoder.alpha:
             formats = [name for name in formats if name == encoder.alpha or not nearest_planar(name).alpha]
         if named in formats and planar(named):
             formats = [named]
         best = least_loss(video.pixels, formats, video.height, video.width, even=encoder.even)
         fuller = None
-        if best != named and source is None and family in _HALVED and video.pixels.kind == "rgb":
+        if named is None and source is None and (depth := _PLAYED_DEPTH.get(family)):
             # Pictures say nothing of how a video of them is to be; whoever is sent it wants to see it.
-            halved = [name for name in formats if (found := planar(name)) and (found.shift_x, found.shift_y) == (1, 1)]
+            halved = [
+                name
+                for name in formats
+                if (found := planar(name)) and (found.shift_x, found.shift_y) == (1, 1) and found.depth <= depth
+            ]
             played = least_loss(video.pixels, halved, video.height, video.width, even=encoder.even)
             if played not in {None, best}:
                 best, fuller = played, best
@@ -239,6 +251,11 @@ def _encoder(
         raise VideoError(f"{present[0].name} takes no pixel format that holds {video.width}x{video.height} pixels")
     _, _, encoder, pixels, fuller = min(chosen, key=lambda option: option[:2])
     return encoder, pixels, fuller
+
+
+def _formats(encoder: str) -> list[str]:
+    """Names of the pixel formats of an encoder; none where this ffmpeg has no such, or it does not say."""
+    return ffmpeg.encoder_formats(encoder) if encoder in ffmpeg.encoders() else []
 
 
 def _quality(encoder: Encoder, family: str, crf: float | None, preset: str | None, pixels: str) -> list[str]:

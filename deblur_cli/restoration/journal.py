@@ -23,7 +23,7 @@ from deblur_cli.media.files import lock, remove_stale, replacing
 from deblur_cli.media.frame_folders import TIMESTAMPS, numbered_pictures
 from deblur_cli.restoration.states import SequenceState, load_state, save_state
 
-_VERSION = 3
+_VERSION = 4
 _JOURNAL = "journal.json"
 _LOCK = "lock"
 _PIECES = 32
@@ -256,7 +256,9 @@ def _mismatch(found: dict[str, Any], wanted: dict[str, Any]) -> str:
         return "a restoration of another source, or of this one before it was changed"
     one, other = found["options"], wanted["options"]
     different = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
-    return f"a restoration with other options ({', '.join(different)})" if different else ""
+    if different:
+        return f"a restoration with other options ({', '.join(different)})"
+    return "a restoration that is encoded otherwise" if found.get("encoding") != wanted.get("encoding") else ""
 
 
 def _locked(folder: Path, target: Path) -> int:

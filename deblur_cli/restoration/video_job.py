@@ -17,7 +17,7 @@ from deblur_cli.media.encoders import container_of
 from deblur_cli.media.files import is_disk_full, remove_stale
 from deblur_cli.media.video import Frame, VideoFormat
 from deblur_cli.restoration.frames import Side, Summary, restore_frames
-from deblur_cli.restoration.journal import Journal, Segment, fingerprint
+from deblur_cli.restoration.journal import Journal, Segment, fingerprint, working_folder
 from deblur_cli.restoration.states import SequenceState
 from deblur_cli.restoration.video_outputs import (
     PICTURES,
@@ -101,13 +101,15 @@ def restore_video(
     length = segment_length(restorer, reader.video)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        identity = {"source": fingerprint(source), "options": _options(target, restorer, settings, length)}
+        output = open_output(target, working_folder(target), reader, settings)
+        options = _options(target, restorer, settings, length)
+        identity = {"source": fingerprint(source), "options": options, "encoding": output.identity}
         journal = Journal(target, identity, overwrite=overwrite, needed=[PICTURES] if settings.pictures else [])
     except OSError as error:
         raise VideoError(f"{target}: cannot be written ({error.strerror or error})") from error
     try:
         remove_stale([target])  # under the journal's lock: what another run is writing is not stale
-        job = _Job(source, target, restorer, settings, reader, journal, length)
+        job = _Job(source, target, restorer, settings, reader, output, journal, length)
         return job.run(progress or (lambda done, expected: None), should_stop or (lambda: False))
     except OSError as error:
         raise VideoError(f"{target}: {error.strerror or error}") from error
@@ -159,13 +161,13 @@ class _Job:
         restorer: Restorer,
         settings: VideoSettings,
         reader: Reader,
+        output: Output,
         journal: Journal,
         length: int,
     ) -> None:
         self.source, self.target = source, target
         self.restorer, self.settings = restorer, settings
-        self.reader, self.journal, self.length = reader, journal, length
-        self.output: Output = open_output(target, journal.folder, reader, settings)
+        self.reader, self.output, self.journal, self.length = reader, output, journal, length
         self.expected = expected_frames(reader, settings)
         self.warnings = [journal.lost] if journal.lost else []
         self.undecodable_before = journal.undecodable

@@ -81,6 +81,9 @@ class Sink(Protocol):
 class Output(Protocol):
     """Takes a video segment by segment."""
 
+    identity: Sequence[str]
+    """What decides how frames are written, beside the settings: segments that differ in it do not go together."""
+
     def segment(self, number: int, first_frame: int) -> AbstractContextManager[Sink, bool | None]:
         """A context with a sink for the frames of a segment; it is on the disk when the context ends without error."""
 
@@ -121,6 +124,7 @@ class EncodedOutput:
             pixels=value_of("pix_fmt", settings.extra),
         )
         """What was chosen for the target, and so for its segments."""
+        self.identity: Sequence[str] = [self.encoding.pixels, *self.encoding.arguments]
         self._extra = split_arguments(settings.extra, container_of(target))
 
     def segment(self, number: int, first_frame: int) -> VideoWriter:
@@ -184,6 +188,8 @@ class PictureOutput:
         reader: the source.
         settings: where the source is cut.
     """
+
+    identity: Sequence[str] = ()
 
     def __init__(self, target: Path, folder: Path, reader: Reader, settings: VideoSettings) -> None:
         self._target, self._folder = target, folder

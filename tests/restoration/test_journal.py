@@ -76,7 +76,7 @@ def test_the_beginning_of_another_restoration_is_refused_or_thrown_away(
     assert afresh.segments == [] and {path.name for path in afresh.folder.iterdir()} <= {"lock"}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"identity": null}', b'{"identity": {"version": 3}}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"identity": null}', b'{"identity": {"version": 4}}'])
 def test_a_damaged_journal_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     begun(tmp_path / "a.mp4")
     (working_folder(tmp_path / "a.mp4") / "journal.json").write_bytes(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deblur_cli.errors import DiskFullError
+from deblur_cli.errors import DiskFullError, UsageError
 from deblur_cli.media.files import temporary_name
 from deblur_cli.media.plan import Item, Plan
 from deblur_cli.media.video_reader import VideoReader
@@ -189,6 +190,21 @@ def test_room_for_the_state_is_asked_for_while_there_are_frames_to_come(
     with monkeypatch.context() as patched, pytest.raises(DiskFullError, match=r"after 15 frames.*about 1 MB"):
         patched.setattr(video_outputs, "join_segments", full)
         restore_video(clip, tmp_path / "b.mkv", restorer, LOSSLESS)
+
+
+def test_segments_that_another_encoder_would_write_on_are_not_mixed(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another ffmpeg has, or another version of deblur's choice."""
+    target, restorer = tmp_path / "a.mkv", Restorer("test-tiny", device="cpu")
+    stopped_at(SIZE + 1, clip, target, restorer)
+    real = video_outputs.choose
+    monkeypatch.setattr(video_outputs, "choose", lambda *a, **more: replace(real(*a, **more), pixels="yuv444p"))
+    with pytest.raises(UsageError, match=r"that is encoded otherwise; --overwrite"):
+        restore_video(clip, target, restorer, LOSSLESS)
+    monkeypatch.undo()
+    monkeypatch.setattr(video_job, "segment_length", lambda *_: SIZE)
+    assert restore_video(clip, target, restorer, LOSSLESS).before == SIZE
 
 
 def test_what_a_kill_at_the_very_end_left_beside_a_whole_video_goes_and_beginnings_stay(tmp_path: Path) -> None:
