@@ -48,7 +48,8 @@ def remove_stale(targets: Iterable[Path]) -> int:
     for folder, expected in by_folder.items():
         leftovers = [path for path in folder.iterdir() if is_temporary(path)] if folder.is_dir() else []
         for path in leftovers:
-            with suppress(FileNotFoundError):  # whoever was writing it has finished meanwhile
+            # Whoever was writing it has finished meanwhile, or it is another user's.
+            with suppress(FileNotFoundError, PermissionError):
                 if any(is_temporary(path, target) for target in expected) and not _is_being_written(path):
                     path.unlink()
                     removed += 1
@@ -112,7 +113,10 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(target)
+            if os.name != "nt":  # while it is locked, or it might be taken for a leftover
+                temporary.replace(target)
+        if os.name == "nt":  # where no open file is renamed
+            temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

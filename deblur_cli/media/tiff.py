@@ -156,9 +156,11 @@ def _tags(data: bytes) -> tuple[str, exif.Directory, exif.Directory, bytes, byte
     rest: exif.Directory = {
         tag: item for tag, item in directory.items() if tag not in _EXIF_TAGS and tag not in _STRUCTURE
     }
-    resources = rest.pop(_PHOTOSHOP, None)
-    if isinstance(resources, exif.Entry) and (kept := photoshop.without_thumbnail(resources.value)):
-        rest[_PHOTOSHOP] = resources._replace(number=len(kept), value=kept)
+    resources = rest.get(_PHOTOSHOP)
+    if isinstance(resources, exif.Entry) and (kept := photoshop.without_thumbnail(resources.value)) != resources.value:
+        del rest[_PHOTOSHOP]
+        if kept:
+            rest[_PHOTOSHOP] = exif.Entry(1, len(kept), kept)
     return order, block, rest, icc, packet
 
 

@@ -153,7 +153,7 @@ class Restorer:
             restored = torch.empty_like(blurred, memory_format=torch.contiguous_format)
             size = self._batch_size(plan, len(blurred)) if plan.tile_count == 1 else 1
             for some, target in zip(blurred.split(size), restored.split(size), strict=True):
-                self._follow(plan, _reader(some), _writer(target))
+                self._follow(plan, _reader(some), _writer(target), images=len(some))
             return self._applied(blurred, restored)
 
         return self._within_memory(height, width, attempt)
@@ -231,13 +231,14 @@ class Restorer:
 
     @torch.inference_mode()
     def _follow(
-        self, plan: TilePlan, read: _Read, write: _Write, states: Sequence[Any] | None = None
+        self, plan: TilePlan, read: _Read, write: _Write, states: Sequence[Any] | None = None, *, images: int = 1
     ) -> tuple[Any, ...]:
         """Restore an image that `read` cuts tiles from and `write` takes finished blocks of.
 
         `read` gives what there is of a tile on this side of the image's border; `write` clamps to [0, 1], leaves out
         what lies beyond the border, and may see a pixel more than once. With `states`, one of each tile (None to start
-        anew), the tiles go one by one and the new states are returned in their order; without, they go in batches.
+        anew), the tiles go one by one and the new states are returned in their order; without, they go in batches. Each
+        tile is of so many `images`.
         """
         order = list(plan.tiles())
         size = 1 if states else self._batch_size(plan, len(order))
@@ -248,11 +249,11 @@ class Restorer:
             new_states.clear()
             for first in range(0, len(order), size):
                 places = order[first : first + size]
+                self._together = 1 if states else images * len(places)  # sequences were not put together here
                 statistics.begin((plan.tile_height, plan.tile_width), [plan.own(*place) for place in places])
                 tiles = [read(plan.rows[row], plan.columns[column]) for row, column in places]
                 tiles = [pad(t, plan.tile_height - t.shape[2], plan.tile_width - t.shape[3]) for t in tiles]
                 together = tiles[0] if len(tiles) == 1 else torch.cat(tiles)
-                self._together = 1 if states else len(together)  # sequences were not put together here
                 restored, state = self._run(together, states[first] if states else None)
                 new_states.append(state)
                 for (row, column), tile in zip(places, restored.chunk(len(places)), strict=True):

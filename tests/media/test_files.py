@@ -6,10 +6,11 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from deblur_cli.media.files import is_temporary, replacing, temporary_name
+from deblur_cli.media.files import is_temporary, remove_stale, replacing, temporary_name
 
 
 def test_a_temporary_is_hidden_beside_its_target_and_recognised(tmp_path: Path) -> None:
@@ -65,3 +66,36 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.png").stat().st_mode) == 0o640
+
+
+def test_what_is_being_written_is_no_leftover_up_to_its_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.replace
+
+    def replace_late(self: Path, target: Path) -> Path:
+        assert remove_stale([tmp_path / "a.png"]) == 0  # as another run that begins just now
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_late)
+    with replacing(tmp_path / "a.png") as stream:
+        stream.write(b"whole")
+    assert (tmp_path / "a.png").read_bytes() == b"whole"
+
+
+def test_a_leftover_that_cannot_be_opened_is_left_and_the_others_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign, own = tmp_path / ".a.png.00000000.part", tmp_path / ".a.png.11111111.part"
+    foreign.write_bytes(b"half")
+    own.write_bytes(b"half")
+    real = Path.open
+
+    def refused(self: Path, *more: Any) -> Any:  # another user's; as root these tests could open it
+        if self == foreign:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self, *more)
+
+    monkeypatch.setattr(Path, "open", refused)
+    assert remove_stale([tmp_path / "a.png"]) == 1
+    assert list(tmp_path.iterdir()) == [foreign]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -193,6 +194,23 @@ def test_one_image_too_large_for_a_gpu_is_tried_once_and_its_tiles_still_go_in_b
     np.testing.assert_array_equal(restorer.restore(pixels), pixels)
     assert network.seen.count((1, 3, 256, 256)) == 1
     assert network.seen[-1] == (4, 3, 128, 128)
+
+
+def test_tiles_that_do_not_fit_side_by_side_are_fewer_at_a_time_and_no_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = fails_above(1 << 20, MemoryError())
+    restorer = Restorer(loaded(network), device="cpu", tile=128, overlap=0)
+    restorer._batch = 8
+    real = torch.cat
+
+    def cat(tensors: Sequence[Tensor], *more: Any) -> Tensor:
+        if len(tensors) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(tensors, *more)
+
+    monkeypatch.setattr(torch, "cat", cat)
+    pixels = random_pixels((256, 512, 3), np.uint8)
+    np.testing.assert_array_equal(restorer.restore(pixels), pixels)
+    assert network.seen[1:] == [(2, 3, 128, 128)] * 4, "after a look at how much memory a tile takes"
 
 
 def test_the_first_rows_restored_are_restored_again_in_smaller_tiles() -> None:
