@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import colour, exif, photoshop
+from deblur_cli.media import colour, exif, extended_xmp, photoshop
 from deblur_cli.media.photo import JpegFacts, Photo
 from deblur_cli.media.pixels import check_size, open_image, pack, unpack
 
@@ -16,7 +17,7 @@ DEFAULT_QUALITY = 95
 _LONGEST_SEGMENT = 65533
 _PHOTOSHOP = b"Photoshop 3.0\x00"
 # Segments that are kept: extended XMP, Photoshop's resources with IPTC among them, comments.
-_KEPT = {0xE1: b"http://ns.adobe.com/xmp/extension/\x00", 0xED: _PHOTOSHOP, 0xFE: b""}
+_KEPT = {0xE1: extended_xmp.PREFIX, 0xED: _PHOTOSHOP, 0xFE: b""}
 _PICTURES = b"MPF\x00"
 _PLAIN_XMP = b"http://ns.adobe.com/xap/1.0/\x00"
 # A marker inside coded data: not a stuffed byte, not a restart, not a fill byte.
@@ -164,6 +165,7 @@ def read(data: bytes) -> Photo:
     image = open_image(_bare(data), "JPEG")
     info = image.info
     facts, notes = _facts(image, data)
+    segments, packet = extended_xmp.alone(facts.segments, info.get("xmp") or b"")
     icc = info.get("icc_profile") or b""
     is_cmyk = image.mode == "CMYK"
     pixels, _ = unpack(colour.to_srgb(image, icc) if is_cmyk else image)
@@ -180,10 +182,10 @@ def read(data: bytes) -> Photo:
         "JPEG",
         exif=block,
         icc=icc,
-        xmp=info.get("xmp") or b"",
+        xmp=packet,
         dpi=dpi if dpi and dpi[0] > 0 and dpi[1] > 0 else None,
         cmyk=is_cmyk,
-        facts=facts,
+        facts=replace(facts, segments=tuple(segments)),
         warnings=notes,
     )
 

@@ -11,14 +11,9 @@ _ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>)\s*)([1-8])""")
 # Android's motion photo format 1.0, and the one before it.
 _CLIP = re.compile(rb"""((?:MotionPhoto|MicroVideo)\s*(?:=\s*["']|>)\s*)1(?=\s*["'<])""")
 # Thumbnails; the list of what stands behind the picture in its file (clip, gain map, depth); the word that a gain map
-# belongs to the picture (Android's Ultra HDR 1.0).
-_GONE = re.compile(
-    rb"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails\s*>"
-    rb"|<Container:Directory\b.*?</Container:Directory\s*>"
-    rb"|<hdrgm:Version\b.*?</hdrgm:Version\s*>"
-    rb"""|\bhdrgm:Version\s*=\s*("[^"]*"|'[^']*')""",
-    re.DOTALL,
-)
+# belongs to the picture (Android's Ultra HDR 1.0), as an element or as an attribute.
+_ELEMENTS = (b"xmp:Thumbnails", b"xap:Thumbnails", b"Container:Directory", b"hdrgm:Version")
+_ATTRIBUTE = re.compile(rb"""\bhdrgm:Version\s*=\s*("[^"]*"|'[^']*')""")
 
 
 def orientation(packet: bytes) -> int | None:
@@ -37,4 +32,20 @@ def alone(packet: bytes) -> bytes:
 
     What says that a clip follows says 0; other words of such things are blanked, which leaves XML as whole as it was.
     """
-    return _GONE.sub(lambda found: b" " * len(found[0]), _CLIP.sub(rb"\g<1>0", packet))
+    packet = _CLIP.sub(rb"\g<1>0", packet)
+    for name in _ELEMENTS:
+        packet = _without(name, packet)
+    return _ATTRIBUTE.sub(lambda found: b" " * len(found[0]), packet)
+
+
+def _without(name: bytes, packet: bytes) -> bytes:
+    """The packet with all elements `name` blanked; one that does not end stays."""
+    begin, end = re.compile(rb"<" + name + rb"\b[^>]*>"), re.compile(rb"</" + name + rb"\s*>")
+    parts, at = [], 0
+    while opened := begin.search(packet, at):
+        closed = opened if opened[0].endswith(b"/>") else end.search(packet, opened.end())
+        if closed is None:
+            break
+        parts += [packet[at : opened.start()], b" " * (closed.end() - opened.start())]
+        at = closed.end()
+    return b"".join([*parts, packet[at:]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import hashlib
 import io
 import struct
 from xml.etree import ElementTree
@@ -12,7 +13,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from deblur_cli.media import exif, photos, photoshop, xmp
+from deblur_cli.media import exif, extended_xmp, photos, photoshop, xmp
+from deblur_cli.media.photo import JpegFacts
 from tests.media.photo_samples import XMP, encoded, exif_block, jpeg_with, opened, smooth, written
 
 
@@ -57,13 +59,46 @@ def test_xmp_promises_no_gain_map_and_shows_no_thumbnail(element: bool) -> None:
     assert len(described) == 0 and list(described.attrib.values()) == ["4"]
 
 
+def extended(whole: bytes, size: int) -> list[bytes]:
+    """The segments of extended XMP, in parts of `size` bytes."""
+    digest = hashlib.md5(whole).hexdigest().upper().encode()
+    parts = []
+    for at in range(0, len(whole), size):
+        content = extended_xmp.PREFIX + digest + struct.pack(">II", len(whole), at) + whole[at : at + size]
+        parts.append(b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content)
+    return parts
+
+
+def test_a_thumbnail_in_extended_xmp_goes_and_the_packet_still_finds_the_rest() -> None:
+    parts = extended(ULTRA_HDR, 300)
+    digest = parts[0][4 + len(extended_xmp.PREFIX) :][:32]
+    packet = (XMP % 1).replace(b"tiff:Orientation", b'xmpNote:HasExtendedXMP="' + digest + b'" tiff:Orientation')
+    data = encoded(Image.fromarray(smooth(16, 16)), "JPEG", xmp=packet)
+    for part in parts:  # each ahead of the one before
+        data = jpeg_with(part, data)
+    after = photos.read(io.BytesIO(written(photos.read(io.BytesIO(data)), "JPEG")))
+    assert isinstance(after.facts, JpegFacts)
+    found = sorted(after.facts.segments, key=lambda segment: segment[4 + len(extended_xmp.PREFIX) + 36 :][:4])
+    whole = b"".join(segment[4 + len(extended_xmp.PREFIX) + 40 :] for segment in found)
+    assert whole == xmp.alone(ULTRA_HDR) and b"AAAA" not in whole and len(found) == len(parts) > 2
+    assert hashlib.md5(whole).hexdigest().upper().encode() in after.xmp and digest not in after.xmp
+    for incomplete in (parts[1:], [b"\xff\xe1\x00\x29" + extended_xmp.PREFIX + b"more"]):
+        assert extended_xmp.alone(incomplete, packet) == (incomplete, packet)
+
+
+def test_elements_that_do_not_end_cost_little_and_stay() -> None:
+    endless = b"<xmp:Thumbnails>" * 200_000
+    assert xmp.alone(endless) == endless
+    assert xmp.alone(b"<xmp:Thumbnails/>kept<xmp:Thumbnails>x</xmp:Thumbnails>") == b" " * 17 + b"kept" + b" " * 34
+
+
 def resource(number: int, data: bytes, name: bytes = b"") -> bytes:
     named = bytes([len(name)]) + name + bytes((1 + len(name)) % 2)
     return b"8BIM" + struct.pack(">H", number) + named + struct.pack(">I", len(data)) + data + bytes(len(data) % 2)
 
 
 def tiff_resources(resources: bytes, kind: str) -> bytes:
-    """What comes out of a TIFF that has `resources` as bytes (B) or, as few programs write them, in larger units; zeros at the end left out."""
+    """What comes out of a TIFF that has `resources` as bytes (B) or in larger units, without zeros at the end."""
     resources += bytes(-len(resources) % 4)
     values = tuple(memoryview(resources).cast(kind))
     stream, tag = io.BytesIO(), (34377, kind, len(values), resources if kind == "B" else values, True)
