@@ -133,8 +133,8 @@ class Journal:
         # First of all, so that what a kill on the way leaves is the beginning of nothing, and a later run clears it up.
         with contextlib.suppress(OSError):
             (self.folder / _JOURNAL).unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._unlock()
+        _remove(self.folder, self._lock)
+        self._lock = None
 
     def leave(self) -> None:
         """Let go of the working folder; it stays where there is something in it to go on from."""
@@ -214,9 +214,7 @@ def clear_up(target: Path) -> None:
     folder = working_folder(target)
     with contextlib.suppress(DeblurError, OSError):
         if folder.is_dir() and not (folder / _JOURNAL).exists():
-            held = _locked(folder, target)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(held)
+            _remove(folder, _locked(folder, target))
         if not folder.exists():  # or another run may be writing the target
             remove_stale([target])
 
@@ -264,13 +262,23 @@ def _mismatch(found: dict[str, Any], wanted: dict[str, Any]) -> str:
 def _locked(folder: Path, target: Path) -> int:
     """An open file in `folder`, which is made, that no other process can lock while it is open."""
     path = folder / _LOCK
-    while True:
+    for last in (False, False, True):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
         if not lock(descriptor):
             os.close(descriptor)
             raise DeblurError(f"{target}: another run is at work on it")
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
+            if last or os.path.samestat(os.fstat(descriptor), path.stat()):  # some drives number files anew each time
+                break
         os.close(descriptor)  # of a folder that whoever had it removed meanwhile
+    return descriptor
+
+
+def _remove(folder: Path, held: int | None) -> None:
+    """Remove a working folder whose lock is `held`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if held is not None:
+        os.close(held)
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # network drives keep an open file, under another name, until it is closed
