@@ -94,12 +94,12 @@ def launch(launcher: list[str], *arguments: str | Path) -> str:
 
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(folder: Path) -> None:
     for name, recipe in RECIPES.items():
-        (folder / f"{name}.toml").write_text(recipe.format(steps=20))
+        (folder / f"{name}.toml").write_text(recipe.format(steps=10))
     (folder / "losses.py").write_text(LOSSES)
     one, two = (json.loads(launch(launcher, folder / "losses.py", folder)) for launcher in (ONE, TWO))
     assert (one["processes"], two["processes"]) == (1, 2)
     for name in RECIPES:
-        assert len(one[name]) == 20
+        assert len(one[name]) == 10
         assert two[name] == pytest.approx(one[name], abs=1e-4), name
 
 
