@@ -14,6 +14,7 @@ import numpy as np
 
 from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media.encoders import container_of
+from deblur_cli.media.ffmpeg_arguments import split_arguments
 from deblur_cli.media.files import is_disk_full, remove_stale
 from deblur_cli.media.video import Frame, VideoFormat
 from deblur_cli.restoration.frames import Side, Summary, restore_frames
@@ -305,7 +306,10 @@ class _Job:
 def _options(target: Path, restorer: Restorer, settings: VideoSettings, length: int) -> dict[str, Any]:
     """All that decides what the frames of the target are, as JSON can hold it."""
     model = restorer.model
+    # What is for the file alone may be another when all that is left is to join the segments, where it may have failed.
+    extra = split_arguments(settings.extra, container_of(target))[0] if settings.extra else []
     return asdict(settings) | {
+        "extra": extra,
         "rate": None if settings.rate is None else str(settings.rate),
         "container": target.suffix.lower(),
         "model": model.info.name,

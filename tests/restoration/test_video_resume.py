@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from deblur_cli.errors import DiskFullError, UsageError
+from deblur_cli.errors import DiskFullError, UsageError, VideoError
 from deblur_cli.media.files import temporary_name
 from deblur_cli.media.plan import Item, Plan
+from deblur_cli.media.probe import probe
 from deblur_cli.media.video_reader import VideoReader
 from deblur_cli.media.video_writer import VideoWriter
 from deblur_cli.restoration import journal as journals
@@ -190,6 +191,20 @@ def test_room_for_the_state_is_asked_for_while_there_are_frames_to_come(
     with monkeypatch.context() as patched, pytest.raises(DiskFullError, match=r"after 15 frames.*about 1 MB"):
         patched.setattr(video_outputs, "join_segments", full)
         restore_video(clip, tmp_path / "b.mkv", restorer, LOSSLESS)
+
+
+def test_arguments_for_the_file_alone_may_change_when_joining_has_failed(clip: Path, tmp_path: Path) -> None:
+    restorer = Restorer("test-tiny", device="cpu")
+    sound = make(tmp_path / "short.mkv", "-i", clip, "-f", "lavfi", "-i", "sine=d=0.2", "-c:v", "copy", "-c:a", "flac")
+    wrong, right = (replace(LOSSLESS, extra=extra) for extra in (("-shortest",), ("-metadata", "title=whole")))
+    target = tmp_path / "a.mkv"
+    with pytest.raises(VideoError, match="joining has lost frames"):
+        restore_video(sound, target, restorer, wrong)
+    with pytest.raises(UsageError, match=r"other options \(extra\)"):
+        restore_video(sound, target, restorer, replace(LOSSLESS, extra=("-g", "3")))
+    result = restore_video(sound, target, restorer, right)
+    assert result.before == result.frames == 15
+    assert probe(target).file_metadata["title"] == "whole"
 
 
 def test_segments_that_another_encoder_would_write_on_are_not_mixed(
