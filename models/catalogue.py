@@ -111,7 +111,7 @@ def markdown_table() -> str:
         "network",
         "what it is",
         "parameters",
-        "GMACs, 1280×720",
+        "GMACs, 1280×720 (within 5 %)",
         "speed",
         "recurrent",
         "weights",

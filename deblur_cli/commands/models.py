@@ -44,7 +44,9 @@ def models(
         console = _console()
         console.print(_overview(catalogue(), plain=not console.is_terminal))
         if console.is_terminal:
-            console.print("GMACs are for a frame of 1280×720; 'deblur models NAME' tells more of a network.")
+            console.print(
+                "GMACs are for a frame of 1280×720, within 5 %; 'deblur models NAME' tells more of a network."
+            )
     else:
         _show(_console(), entry(name))
 
@@ -124,7 +126,7 @@ def _show(console: Console, found: Entry) -> None:
             "description": info.description,
             "paper": info.paper or "none; it is ours",
             "parameters": f"{found.parameters:,}",
-            "cost": f"{found.gmacs:,.1f} GMACs for a frame of 1280×720 ({found.speed})",
+            "cost": f"about {found.gmacs:,.0f} GMACs for a frame of 1280×720 ({found.speed})",
             "recurrent": _yes_no(info.recurrent),
             "sizes": f"multiples of {info.multiple_of} pixels a side; others are padded",
             "tile overlap": f"{info.tile_overlap} pixels",

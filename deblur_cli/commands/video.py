@@ -246,7 +246,8 @@ def _restore(
 
         def stopped(item: Item, count: int) -> None:
             nonlocal kept
-            kept = f"{count or 'no'} frames of {item.source.name} are kept{'' if count else ' yet'}"
+            frames = {0: "no frame", 1: "1 frame"}.get(count, f"{count} frames")
+            kept = f"of {item.source.name} {frames} {'are' if count > 1 else 'is'} kept{'' if count else ' yet'}"
 
         try:
             restorer = load_restorer(engine, progress.say) if to_restore else None

@@ -154,11 +154,11 @@ def choose(
         codec: `auto`, a name of `ENCODERS`, or the name of any encoder that this ffmpeg has (`hevc_nvenc`).
         crf: quality in the encoder's own scale.
         preset: effort in the encoder's own scale; for ProRes the profile.
-        pixels: ffmpeg's name of the pixel format that a user asks for.
+        pixels: ffmpeg's name of the pixel format that a user asks for; an encoder that has it is taken.
 
     Raises:
         VideoError: the container is not written or does not hold the codec; there is no encoder for it.
-        UsageError: the codec has no such scale, or none of its encoders the pixel format that is asked for.
+        UsageError: the codec has no such scale.
     """
     container = container_of(target)
     family = _follow(source, container) if codec == "auto" else codec
@@ -167,8 +167,11 @@ def choose(
     if family in ENCODERS and family not in container.codecs:
         fitting = ", ".join(suffix for suffix, other in CONTAINERS.items() if family in other.codecs)
         raise VideoError(f"{target}: a '{target.suffix}' file does not hold {family}; take one of {fitting}")
-    encoder, pixels, fuller = _encoder(family, video, source, pixels)
+    named = pixels
+    encoder, pixels, fuller = _encoder(family, video, source, named)
     lost = losses(video.pixels, nearest_planar(pixels))
+    if named is not None and not _among(_formats(encoder.name) or [named], named):
+        lost.append(f"the pixel format {named} (one that is near, by ffmpeg's choice)")
     if fuller is not None:
         anyway = losses(video.pixels, nearest_planar(fuller))
         given_up = " and ".join(loss for loss in lost if loss not in anyway)
@@ -206,13 +209,11 @@ def _follow(source: VideoInfo | None, container: Container) -> str:
     return wanted if wanted in container.codecs else container.codecs[0]
 
 
-def _encoder(
-    family: str, video: VideoFormat, source: VideoInfo | None, named: str | None
-) -> tuple[Encoder, str, str | None]:
-    """The encoder that loses least, the pixel format for it, and the one that would be but for the players."""
+def _present(family: str, source: VideoInfo | None, named: str | None) -> list[Encoder]:
+    """The encoders for a codec that this ffmpeg has; where some of them have the pixel format `named`, those."""
     known = ENCODERS.get(family, (Encoder(family),))
     # Hardly any player shows H.264 in RGB; it is for sources that are so already, and for who asks for it.
-    rgb = (source is not None and source.codec == "h264") or named in _formats("libx264rgb")
+    rgb = (source is not None and source.codec == "h264") or _among(_formats("libx264rgb"), named)
     present = [e for e in known if e.name in ffmpeg.encoders() and (rgb or e.name != "libx264rgb")]
     if not present:
         names = ", ".join(encoder.name for encoder in known)
@@ -220,19 +221,21 @@ def _encoder(
         raise VideoError(
             f"this ffmpeg has no encoder for {family} ({names}); it has {', '.join(has) or 'none that is known here'}"
         )
-    if named is not None:
-        having = [encoder for encoder in present if named in _formats(encoder.name)]
-        if not having and all(map(_formats, (encoder.name for encoder in present))):
-            others = ", ".join(sorted({name for encoder in present for name in _formats(encoder.name)}))
-            raise UsageError(f"{family} is not written in the pixel format '{named}'; it is in {others}")
-        present = having or present
+    return [encoder for encoder in present if _among(_formats(encoder.name), named)] or present
+
+
+def _encoder(
+    family: str, video: VideoFormat, source: VideoInfo | None, named: str | None
+) -> tuple[Encoder, str, str | None]:
+    """The encoder that loses least, the pixel format for it, and the one that would be but for the players."""
+    present = _present(family, source, named)
     chosen: list[tuple[int, int, Encoder, str, str | None]] = []
     for encoder in present:
         formats = _formats(encoder.name) or ["yuv420p"]
         if encoder.alpha:
             formats = [name for name in formats if name == encoder.alpha or not nearest_planar(name).alpha]
-        if named in formats and planar(named):
-            formats = [named]
+        if (asked := _among(formats, named)) and planar(asked):
+            formats = [asked]
         best = least_loss(video.pixels, formats, video.height, video.width, even=encoder.even)
         fuller = None
         if named is None and source is None and (depth := _PLAYED_DEPTH.get(family)):
@@ -251,6 +254,12 @@ def _encoder(
         raise VideoError(f"{present[0].name} takes no pixel format that holds {video.width}x{video.height} pixels")
     _, _, encoder, pixels, fuller = min(chosen, key=lambda option: option[:2])
     return encoder, pixels, fuller
+
+
+def _among(formats: Sequence[str], named: str | None) -> str | None:
+    """The one of `formats` that a user calls `named`, with or without the byte order, as ffmpeg takes it."""
+    name = (named or "").removeprefix("+")
+    return next((each for each in (name, f"{name}le") if each in formats), None)
 
 
 def _formats(encoder: str) -> list[str]:

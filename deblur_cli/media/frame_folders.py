@@ -104,7 +104,8 @@ class FrameFolderReader:
         self.undecodable = 0
         """How many pictures could not be read."""
         low, high = (None if time is None else as_meant(time) / tick for time in (start, end))
-        self._times = stamps or range(len(pictures) + 1)
+        # The end of the last one is among them: it is shown for as long as the one before.
+        self._times = [*stamps, 2 * stamps[-1] - stamps[-2]] if stamps else range(len(pictures) + 1)
         self._high = high
         self._frames = [
             (pts, picture)
@@ -140,11 +141,10 @@ class FrameFolderReader:
                 repeated = True
             yield Frame(planes, pts, repeated)
 
-    def until(self, last: int) -> int | None:
-        """The tick until which the picture at tick `last`, the last one to come, is shown; None: nothing says so."""
-        ends = [next((time for time in self._times if time > last), None), self._high]
-        known = [math.floor(end) for end in ends if end is not None]
-        return max(last + 1, min(known)) if known else None
+    def until(self, last: int) -> int:
+        """The tick until which the picture at tick `last`, the last one to come, is shown."""
+        end = next(time for time in self._times if time > last)
+        return end if self._high is None else max(last + 1, min(end, math.floor(self._high)))
 
     def _planes(self, picture: Path) -> tuple[np.ndarray, ...]:
         pixels = _read(picture)

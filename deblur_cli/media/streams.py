@@ -26,7 +26,7 @@ class Copied:
 
     maps: list[str] = field(default_factory=list)
     """Which streams go into the file, in the source's order; the new video is `0:v:0`, the source is input 1, and once
-    more, from its beginning on, input 2 where there are `texts` and a cut: one from long before may be shown still."""
+    more, from well before the cut, input 2 where there are `texts` and a cut: one of them may be shown still."""
     options: list[str] = field(default_factory=list)
     """Codecs of the copied streams, metadata, chapters."""
     position: int = 0

@@ -109,7 +109,8 @@ def join_segments(
     origin = origin_of(source, start) * source.video.time_base
     first = Fraction(_begin(parts[0]), 1_000_000)
     stamps = [stamp - origin for part in parts for stamp in part]
-    lasting = [] if until is None else [f"-bsf:{others.position}", _lasting(stamps, until - origin)]
+    by_decoding = container.format in {"mp4", "mov", "3gp"}
+    lasting = [] if until is None else [f"-bsf:{others.position}", _lasting(stamps, until - origin, by_decoding)]
     temporary, links = temporary_name(target), ExitStack()
     joined = ["-copyts", *turned, "-itsoffset", f"{float(first - origin):.6f}", "-protocol_whitelist", "file,pipe"]
     try:
@@ -144,17 +145,20 @@ def join_segments(
     return [*others.dropped, *lost]
 
 
-def _lasting(stamps: Sequence[Fraction], until: Fraction) -> str:
+def _lasting(stamps: Sequence[Fraction], until: Fraction, by_decoding: bool) -> str:
     """A bitstream filter that lets the last of the frames shown at `stamps` be shown `until` then, in seconds.
 
     What comes in has no word of it: the raw frames that go to the encoder have a time each, and no duration. The frame
-    that is decoded last may be shown ahead of it, and QuickTime's tables of durations, which go by decoding times, end
-    with that one.
+    that is decoded last may be shown ahead of it, and QuickTime's tables of durations go `by_decoding`: where that one
+    did not last till the end, the tables would end before the film. Players go by the times at which frames are shown;
+    ffmpeg, where it makes the rate constant, goes by the tables.
     """
     ahead = (stamps[-1] + stamps[-2]) / 2 if len(stamps) > 1 else stamps[-1] - 1
     end = f"round({float(until):.9f}/TB)"
-    last_decoded = f"if(eq(NEXT_DTS\\,NOPTS)\\,max(1\\,{end}-DTS-STARTPTS+STARTDTS)\\,DURATION)"
-    return f"setts=pts=PTS:dts=DTS:duration=if(gt(PTS*TB\\,{float(ahead):.9f})\\,{end}-PTS\\,{last_decoded})"
+    others = "DURATION"
+    if by_decoding:
+        others = f"if(eq(NEXT_DTS\\,NOPTS)\\,max(1\\,{end}-DTS-STARTPTS+STARTDTS)\\,DURATION)"
+    return f"setts=pts=PTS:dts=DTS:duration=if(gt(PTS*TB\\,{float(ahead):.9f})\\,{end}-PTS\\,{others})"
 
 
 def _has_noted_alpha(segment: Path) -> bool:

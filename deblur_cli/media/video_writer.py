@@ -29,6 +29,9 @@ from deblur_cli.media.probe import VideoInfo
 from deblur_cli.media.streams import Copied, copied, display_options
 from deblur_cli.media.video import Frame, VideoFormat, as_meant
 
+_LONGEST_TEXT = 600.0
+"""Seconds ahead of a cut from which texts are looked for: one from there may be shown still."""
+
 
 class VideoWriter:
     """Encodes frames to a file that is whole or not there: it gets its name when `close` succeeds.
@@ -259,7 +262,9 @@ def source_inputs(source: VideoInfo, start: float | None, others: Copied) -> lis
     moved = ["-itsoffset", f"{-float(origin_of(source, start) * source.video.time_base):.6f}", *file]
     if not start:  # a search for the very beginning may still pass what lies ahead of the first picture
         return moved
-    return ["-ss", f"{start:.6f}", *moved, *(moved if others.texts else [])]
+    back = max(0.0, start - _LONGEST_TEXT)
+    texts = [*(["-ss", f"{back:.6f}"] if back else []), *moved] if others.texts else []
+    return ["-ss", f"{start:.6f}", *moved, *texts]
 
 
 def limit_options(

@@ -40,7 +40,7 @@ def alone(packet: bytes) -> bytes:
 
 def _without(name: bytes, packet: bytes) -> bytes:
     """The packet with all elements `name` blanked; one that does not end stays."""
-    begin, end = re.compile(rb"<" + name + rb"\b[^>]*>"), re.compile(rb"</" + name + rb"\s*>")
+    begin, end = re.compile(rb"<" + name + rb"\b[^<>]*>"), re.compile(rb"</" + name + rb"\s*>")
     parts, at = [], 0
     while opened := begin.search(packet, at):
         closed = opened if opened[0].endswith(b"/>") else end.search(packet, opened.end())

@@ -206,17 +206,19 @@ def working_folder(target: Path) -> Path:
     return target.with_name(f".{name}.deblur")
 
 
-def clear_up(target: Path) -> None:
-    """Remove what is left beside a whole `target` by a run that was killed when nothing was left to do but that.
+def clear_up(targets: Sequence[Path]) -> None:
+    """Remove what is left beside whole `targets` by runs that were killed when nothing was left to do but that.
 
-    The beginning of another restoration of it stays, and so does what another run is at work on.
+    The beginning of another restoration of one stays, and so does what another run is at work on, where the drive knows
+    locks.
     """
-    folder = working_folder(target)
-    with contextlib.suppress(DeblurError, OSError):
+    for target in targets:
+        folder = working_folder(target)
         if folder.is_dir() and not (folder / _JOURNAL).exists():
-            _remove(folder, _locked(folder, target))
-        if not folder.exists():  # or another run may be writing the target
-            remove_stale([target])
+            with contextlib.suppress(DeblurError, OSError):
+                _remove(folder, _locked(folder, target))
+    with contextlib.suppress(OSError):  # where there is a folder still, another run may be writing the target
+        remove_stale(target for target in targets if not working_folder(target).exists())
 
 
 def fingerprint(source: Path) -> dict[str, Any]:
@@ -263,8 +265,13 @@ def _locked(folder: Path, target: Path) -> int:
     """An open file in `folder`, which is made, that no other process can lock while it is open."""
     path = folder / _LOCK
     for last in (False, False, True):
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        except (FileNotFoundError, FileExistsError):  # it is being removed by another run
+            if last:
+                raise
+            continue
         if not lock(descriptor):
             os.close(descriptor)
             raise DeblurError(f"{target}: another run is at work on it")

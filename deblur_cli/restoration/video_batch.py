@@ -77,8 +77,7 @@ def restore_videos(
         if item.action != "restore":
             status = "skipped" if item.action == "skip" else "failed"
             finish(VideoOutcome(item.source, item.target, status, item.reason))  # type: ignore[arg-type]
-            if item.action == "skip" and item.target is not None:
-                clear_up(item.target)
+    clear_up([item.target for item in plan.having("skip") if item.target is not None])
     disk_full = False
     for item in plan.having("restore") if restorer is not None else []:
         assert restorer is not None and item.target is not None

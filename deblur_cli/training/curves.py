@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from deblur_cli.media.files import replacing
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,13 @@ class Curves:
         if self.path.is_file() and self.from_step:
             with self.path.open(newline="", encoding="utf-8") as old:
                 kept = [row for row in csv.reader(old) if row and row[0].isdigit() and int(row[0]) <= self.from_step]
-        self._file = self.path.open("w", newline="", encoding="utf-8")
+        rows = [["step", "loss", "rate", "elapsed", "set", "psnr", *self.parts], *kept]
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(rows)
+        with replacing(self.path) as stream:
+            stream.write(text.getvalue().encode())
+        self._file = self.path.open("a", newline="", encoding="utf-8")
         self._rows = csv.writer(self._file)
-        self._rows.writerows([["step", "loss", "rate", "elapsed", "set", "psnr", *self.parts], *kept])
         self._board = _tensorboard(self.path.parent)
         return self
 

@@ -159,9 +159,9 @@ def train(
             report = Report(done.step, recipe.steps, progress, losses.pop("loss"), rate, elapsed, scores, losses)
             curves.add(report)
             tell(report)
-    if accelerator.is_main_process and done.step and not (output / BEST).exists():
-        # A run of an earlier version, which kept none without validation, had nothing left to do.
-        write_weights(learner.average, output / BEST, recipe, done, {}, material)
+        if accelerator.is_main_process and done.step and not done.validated and not (output / BEST).exists():
+            # A run of an earlier version, which kept none without validation, had nothing left to do.
+            write_weights(learner.average, output / BEST, recipe, done, {}, material)
     return done
 
 

@@ -87,8 +87,8 @@ def test_a_thumbnail_in_extended_xmp_goes_and_the_packet_still_finds_the_rest() 
 
 
 def test_elements_that_do_not_end_cost_little_and_stay() -> None:
-    endless = b"<xmp:Thumbnails>" * 200_000
-    assert xmp.alone(endless) == endless
+    for endless in (b"<xmp:Thumbnails>" * 200_000, b"<xmp:Thumbnails " * 200_000):
+        assert xmp.alone(endless) == endless
     assert xmp.alone(b"<xmp:Thumbnails/>kept<xmp:Thumbnails>x</xmp:Thumbnails>") == b" " * 17 + b"kept" + b" " * 34
 
 

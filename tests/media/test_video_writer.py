@@ -232,10 +232,13 @@ def test_of_pictures_players_are_given_the_bits_and_colours_that_they_show(
     assert re.search(lost, "\n".join(encoding.losses)) and bool(encoding.losses) == bool(lost)
 
 
-def test_a_pixel_format_that_no_encoder_has_is_refused_with_those_that_there_are() -> None:
+def test_a_pixel_format_may_be_called_as_ffmpeg_takes_it_and_one_that_no_encoder_has_is_said() -> None:
     video = VideoFormat(64, 48, GREY, Colour(), Fraction(1, 25))
-    with pytest.raises(UsageError, match=r"vp9 is not written in the pixel format 'gray'; it is in .*yuv420p"):
-        choose(Path("out.webm"), video, pixels="gray")
+    assert choose(Path("out.mp4"), video, codec="hevc", pixels="yuv420p10").pixels == "yuv420p10le"
+    assert choose(Path("out.mp4"), video, codec="hevc", pixels="+gray12").pixels == "gray12le"
+    assert choose(Path("out.mp4"), video, codec="hevc", pixels="nv12").losses[-1:] != ()
+    (told,) = choose(Path("out.mkv"), video, codec="ffv1", pixels="rgb24").losses
+    assert told == "the pixel format rgb24 (one that is near, by ffmpeg's choice): not written by ffv1"
 
 
 CUES = ((100, 400, "gone"), (500, 900, "from before"), (1000, 1200, "whole"), (1300, 1900, "too long"))

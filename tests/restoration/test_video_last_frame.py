@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deblur_cli.media import ffmpeg
 from deblur_cli.media.frame_folders import FrameFolderReader
 from deblur_cli.media.probe import probe
 from deblur_cli.media.video_join import timestamps
@@ -49,6 +50,10 @@ def test_the_last_slide_stays_as_long_as_in_the_source(slides: Path, kind: str, 
     assert probe(source).duration == 12
     assert restored(source, tmp_path / f"target.{kind}") == 12
     assert timestamps(tmp_path / f"target.{kind}") == list(SHOWN)
+    if kind == "mkv":  # whose frames have a length each, in whatever order they are decoded
+        listing = ("-i", str(tmp_path / "target.mkv"), "-map", "0:V", "-c", "copy", "-f", "framecrc", "-")
+        packets = [line.split(",") for line in ffmpeg.run(listing).stdout.decode().splitlines() if line[0] != "#"]
+        assert [int(packet[2]) for packet in packets if int(packet[3]) > 2000] == [7000]
 
 
 @pytest.mark.parametrize(
@@ -84,9 +89,10 @@ def test_a_picture_of_a_folder_is_shown_for_its_share_of_a_second_or_until_the_n
     assert restored(folder, tmp_path / "first.mp4", rate=Fraction(2), end=0.5) == Fraction(1, 2)
     (folder / "timestamps.txt").write_text("# timestamp format v2\n0\n1000\n3000\n")
     with FrameFolderReader(folder) as reader:
-        assert [reader.until(time) for time in (0, 1_000_000, 3_000_000)] == [1_000_000, 3_000_000, None]
+        assert [reader.until(time) for time in (0, 1_000_000, 3_000_000)] == [1_000_000, 3_000_000, 5_000_000]
     with FrameFolderReader(folder, end=3.5) as reader:
         assert reader.until(3_000_000) == 3_500_000
+    assert restored(folder, tmp_path / "long.mp4", end=60) == 5, "no longer than there is something to show"
 
 
 def test_what_a_container_does_not_say_is_not_known(slides: Path, tmp_path: Path) -> None:

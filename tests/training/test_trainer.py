@@ -174,7 +174,7 @@ def test_a_full_disk_is_said_with_the_way_on(
 
     def full(descriptor: int) -> None:
         calls.append(descriptor)
-        if len(calls) > 3:  # the first checkpoint and its weights, the second checkpoint
+        if len(calls) > 4:  # the curves' heading, the first checkpoint and its weights, the second checkpoint
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 
