@@ -169,8 +169,9 @@ def choose(
         raise VideoError(f"{target}: a '{target.suffix}' file does not hold {family}; take one of {fitting}")
     named = pixels
     encoder, pixels, fuller = _encoder(family, video, source, named)
-    lost = losses(video.pixels, nearest_planar(pixels))
-    if named is not None and not _among(_formats(encoder.name) or [named], named):
+    asked = _among(_formats(encoder.name), named)
+    lost = losses(video.pixels, nearest_planar(asked or pixels))
+    if named is not None and asked is None and _formats(encoder.name):
         lost.append(f"the pixel format {named} (one that is near, by ffmpeg's choice)")
     if fuller is not None:
         anyway = losses(video.pixels, nearest_planar(fuller))
