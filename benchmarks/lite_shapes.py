@@ -96,9 +96,10 @@ def main() -> None:
     validator = Validator(
         [
             synthetic_set(PhotoSource(load_photos(files[::20], 256)), BlurSettings()),
-            paired_set("gopro", [(file, file.parents[1] / "sharp" / file.name) for file in blurred], 16),
+            paired_set("gopro", [(file, file.parents[1] / "sharp" / file.name) for file in blurred]),
         ],
         torch.device("cpu"),
+        multiple_of=16,
     )
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name in arguments.only or SHAPES:

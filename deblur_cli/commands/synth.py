@@ -48,6 +48,9 @@ def synth(
     if frames % 2 == 0:
         raise UsageError(f"--frames must be odd, so that there is a middle frame; {frames} is not")
 
+    if sheet and (sheet.suffix.lower() != ".png" or not sheet.parent.is_dir()):
+        raise UsageError(f"--sheet {sheet}: name a .png in a folder that is there")
+
     from dataclasses import replace
 
     from deblur_cli.commands.console import say
@@ -69,6 +72,9 @@ def synth(
     photos = [file.path for file in gather_photos(stills).files] if stills else []
     if not photos and not clips:
         raise UsageError(f"there is no photo or video in {', '.join(inputs)}")
+    for sequence in [*([_STILLS] if photos else []), *(clip.stem for clip in clips)]:
+        if (output / "train" / sequence).exists():
+            raise UsageError(f"{output / 'train' / sequence} is there already; take another folder, or remove it")
     made = failed = 0
     shown: list[tuple[Tensor, Tensor]] = []
 

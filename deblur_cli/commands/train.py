@@ -79,8 +79,14 @@ def train(
     if export is not None:
         from deblur_cli.training.export import export_run
 
+        others = (recipe, data, photos, clips, validation, steps, stop_at, max_time, start, vgg, resume or None)
+        if any(option is not None for option in others):
+            raise UsageError("--export does not train: give it with --output alone")
         typer.echo(f"{export}  sha256 {export_run(output, export)}")
+        typer.echo(f"{export.with_suffix('.json')}")
         return
+    if resume and start:
+        raise UsageError("--start is for a run that begins, and --resume for one that goes on; leave one out")
     if recipe is None:
         raise UsageError("which recipe? give --recipe NAME or --recipe FILE.toml")
 
@@ -88,7 +94,7 @@ def train(
     from deblur_cli.training.inputs import find_files, load_sources, load_validator
     from deblur_cli.training.learner import load_start
     from deblur_cli.training.recipe import load_recipe
-    from deblur_cli.training.trainer import CHECKPOINT, Limits, default_accelerator
+    from deblur_cli.training.trainer import CHECKPOINT, Limits, default_accelerator, same_sets
     from deblur_cli.training.trainer import train as run_training
 
     chosen = load_recipe(recipe)
@@ -110,6 +116,8 @@ def train(
         tell("no validation from here on: best.safetensors stays as it is; give --validation or --photos as before")
     elif validator is None:
         tell("nothing to validate on: the last weights are kept; --validation or --photos let the best be found")
+    elif not same_sets(before, validator):
+        tell("validated on other pictures than before: the best weights are chosen anew from here on")
     with Monitor(chosen.batch, quiet=not accelerator.is_main_process) as monitor:
         done = run_training(
             chosen,

@@ -38,6 +38,8 @@ class Progress:
     """Best validation score so far in dB, since a critic joined in, if one has."""
     validated: bool = False
     """Whether the weights that are kept as the best ever had a score."""
+    baseline: dict[str, float] = field(default_factory=dict)
+    """PSNR in dB of the blurred input of each set that they were validated on."""
     seconds: float | None = None
     """How long the whole run is to take."""
     plateau: Plateau = field(default_factory=Plateau)

@@ -48,7 +48,8 @@ def export_run(run: Path, target: Path) -> str:
     """Copy a run's best weights to `target` and write their card beside it as JSON; gives the file's SHA-256.
 
     Raises:
-        TrainingError: the run has no weights yet, or `target` is not a .safetensors file in a folder that is there.
+        TrainingError: the run has no weights yet, `target` is not a .safetensors file in a folder that is there, or
+            something else lies where its card is to be.
     """
     best = run / BEST
     if target.suffix != ".safetensors":
@@ -57,13 +58,26 @@ def export_run(run: Path, target: Path) -> str:
         raise TrainingError(f"{run} holds no {BEST}: it is no folder of a run, or the run has saved nothing yet")
     if not target.parent.is_dir():
         raise TrainingError(f"{target}: there is no folder '{target.parent}'")
+    beside = target.with_suffix(".json")
+    if beside.exists() and not _is_card(beside):
+        raise TrainingError(
+            f"{beside} is there and no card of weights, which would be written over it; take another name"
+        )
     loaded = load_model(best)
     with best.open("rb") as source, replacing(target) as stream:
         shutil.copyfileobj(source, stream)
     card = {"model": loaded.info.name, "options": loaded.options, "sha256": loaded.sha256, **loaded.card}
-    with replacing(target.with_suffix(".json")) as stream:
+    with replacing(beside) as stream:
         stream.write(json.dumps(card, indent=2, ensure_ascii=False).encode() + b"\n")
     return str(loaded.sha256)
+
+
+def _is_card(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"model", "sha256"} <= content.keys()
 
 
 def _score(scores: dict[str, float], name: str) -> dict[str, float]:

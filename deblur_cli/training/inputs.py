@@ -114,9 +114,9 @@ def load_validator(
         )
         sets.append(synthetic_set(held_out, recipe.stages[-1].blur, frames=recipe.frames))
     if files.validation:
-        multiple_of = model_info(recipe.model).for_options(recipe.options).multiple_of
-        sets.append(paired_set("pairs", files.validation, multiple_of, recipe.frames))
-    return Validator(sets, device) if sets else None
+        sets.append(paired_set("pairs", files.validation, recipe.frames))
+    multiple_of = model_info(recipe.model).for_options(recipe.options).multiple_of
+    return Validator(sets, device, multiple_of) if sets else None
 
 
 def _clips_below(folder: Path) -> tuple[Path, ...]:

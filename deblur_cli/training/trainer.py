@@ -98,6 +98,8 @@ def train(
         limits = replace(limits, seconds=limits.seconds or done.seconds)
         restore_checkpoint(tensors, learner.modules, learner.optimizers)
         learner.stage = recipe.stages[done.stage]
+        if validator and not same_sets(done, validator):
+            done = replace(done, best=-math.inf)  # gains on other pictures, which say nothing beside these
     done = replace(done, seconds=limits.seconds)
     output.mkdir(parents=True, exist_ok=True)
     started = limits.clock() - done.elapsed
@@ -141,13 +143,15 @@ def train(
                 # Critics cost PSNR: compared with weights from before one, those that met it would never be kept.
                 done = replace(done, best=-math.inf)
             done = replace(done, step=done.step + 1, stage=number, elapsed=elapsed, plateau=plateau)
-            finished = done.step >= last or progress_at(done.step) >= 1 or wish > 0
+            ended = done.step >= recipe.steps or progress_at(done.step) >= 1
+            finished = ended or done.step >= last or wish > 0
             scores = None
-            if validator and (done.step % recipe.validate_every == 0 or (finished and not wish)):
+            # Not where a session ends before the run does, or its sessions would decide which weights are the best.
+            if validator and (done.step % recipe.validate_every == 0 or ended):
                 with _memory("validation pictures, restored whole,"):
                     scores = validator.score(learner.scored)
                 if scores["mean"] > done.best:
-                    done = replace(done, best=scores["mean"], validated=True)
+                    done = replace(done, best=scores["mean"], validated=True, baseline=validator.baseline)
                     if accelerator.is_main_process:
                         write_weights(learner.average, output / BEST, recipe, done, scores, material)
                 if accelerator.is_main_process:
@@ -163,6 +167,14 @@ def train(
             # A run of an earlier version, which kept none without validation, had nothing left to do.
             write_weights(learner.average, output / BEST, recipe, done, {}, material)
     return done
+
+
+def same_sets(progress: Progress, validator: Validator) -> bool:
+    """Whether a run has been validated on the pictures of `validator` so far, or not at all."""
+    before, now = progress.baseline, validator.baseline
+    return not before or (
+        before.keys() == now.keys() and all(math.isclose(before[name], now[name], abs_tol=1e-3) for name in now)
+    )
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deblur_cli.evaluation.metrics import psnr, round_to_uint8
+from deblur_cli.restoration.tiling import pad
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import Dice, PhotoSource, load_picture
 from deblur_cli.training.pictures import contact_sheet
@@ -29,8 +30,7 @@ class ValidationSet:
 
     name: str
     pairs: Sequence[tuple[Tensor, Tensor]]
-    """Blurred and sharp, frames×3×H×W uint8 each, of any sizes that are multiples of the network's. A picture is a
-    sequence of one frame."""
+    """Blurred and sharp, frames×3×H×W uint8 each, of any sizes. A picture is a sequence of one frame."""
 
 
 def synthetic_set(
@@ -45,19 +45,13 @@ def synthetic_set(
     return ValidationSet("synthetic", pairs)
 
 
-def paired_set(name: str, files: Iterable[tuple[Path, Path]], multiple_of: int, frames: int = 1) -> ValidationSet:
-    """A set of pairs on disk, cropped to a multiple of what the network needs.
+def paired_set(name: str, files: Iterable[tuple[Path, Path]], frames: int = 1) -> ValidationSet:
+    """A set of pairs on disk.
 
     Pictures of one size that are numbered in a row, as a video's frames are, make sequences of up to `frames`.
     """
-
-    def load(path: Path) -> Tensor:
-        picture = load_picture(path)
-        height, width = (side // multiple_of * multiple_of for side in picture.shape[1:])
-        return picture[:, :height, :width]
-
     files = list(files)
-    pictures = [(load(blurred), load(sharp)) for blurred, sharp in files]
+    pictures = [(load_picture(blurred), load_picture(sharp)) for blurred, sharp in files]
     after = followers([blurred for blurred, _ in files])
     runs: list[list[tuple[Tensor, Tensor]]] = []
     for number, pair in enumerate(pictures):
@@ -71,11 +65,15 @@ def paired_set(name: str, files: Iterable[tuple[Path, Path]], multiple_of: int, 
 
 
 class Validator:
-    """Scores a network on several sets; `mean`, the mean gain over the blurred input, chooses the best weights."""
+    """Scores a network on several sets; `mean`, the mean gain over the blurred input, chooses the best weights.
 
-    def __init__(self, sets: Sequence[ValidationSet], device: torch.device) -> None:
-        self.sets, self.device = sets, device
-        self._baseline = {one.name: _mean_psnr(one.pairs) for one in sets}
+    Pictures are padded to a `multiple_of` what the network needs, and scored at their own size, as `deblur eval` does.
+    """
+
+    def __init__(self, sets: Sequence[ValidationSet], device: torch.device, multiple_of: int = 1) -> None:
+        self.sets, self.device, self.multiple_of = sets, device, multiple_of
+        self.baseline = {one.name: _mean_psnr(one.pairs) for one in sets}
+        """PSNR in dB of each set's blurred input: what tells whether two validators have the same sets."""
 
     def score(self, network: Unrolled) -> dict[str, float]:
         """Mean PSNR in dB of each set's frames, rounded to 8 bits, of its blurred input (`NAME blurred`), and the mean
@@ -83,8 +81,8 @@ class Validator:
         scores: dict[str, float] = {}
         for one in self.sets:
             scores[one.name] = _mean_psnr((self._restore(network, blurred), sharp) for blurred, sharp in one.pairs)
-            scores[f"{one.name} blurred"] = self._baseline[one.name]
-        scores["mean"] = fmean(scores[one.name] - self._baseline[one.name] for one in self.sets)
+            scores[f"{one.name} blurred"] = self.baseline[one.name]
+        scores["mean"] = fmean(scores[one.name] - self.baseline[one.name] for one in self.sets)
         return scores
 
     def picture(self, network: Unrolled) -> Tensor:
@@ -97,7 +95,9 @@ class Validator:
     @torch.inference_mode()
     def _restore(self, network: Unrolled, blurred: Tensor) -> Tensor:
         batch = (blurred.to(self.device).float() / 255).contiguous(memory_format=torch.channels_last)
-        return round_to_uint8(full_size(network(batch, len(blurred)))).cpu()
+        height, width = batch.shape[2:]
+        batch = pad(batch, -height % self.multiple_of, -width % self.multiple_of)
+        return round_to_uint8(full_size(network(batch, len(blurred)))[:, :, :height, :width]).cpu()
 
 
 def _mean_psnr(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:

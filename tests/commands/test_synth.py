@@ -48,6 +48,8 @@ def test_the_seed_decides(tmp_path: Path, photos: Path, run) -> None:
     names = [("a", "1"), ("b", "1"), ("c", "2")]
     for name, seed in names:
         assert run(["synth", str(photos), "-o", str(tmp_path / name), "--seed", seed]).code == 0
+    again = run(["synth", str(photos), "-o", str(tmp_path / "a"), "--seed", "3"])
+    assert again.code == 2 and f"{tmp_path / 'a' / 'train' / 'photos'} is there already" in again.stderr
     a, b, c = ((tmp_path / name / "train" / "photos" / "blur" / "p0_000_still.png").read_bytes() for name, _ in names)
     assert a == b != c
 
@@ -92,6 +94,8 @@ def test_a_clip_shorter_than_the_shutter_is_said(tmp_path: Path, run) -> None:
         (["nowhere"], "nowhere"),
         ([".", "--frames", "8"], "odd"),
         ([".", "--length", "9", "3"], "shorter"),
+        ([".", "--sheet", "nowhere/sheet.png"], "in a folder that is there"),
+        ([".", "--sheet", "sheet.jpg"], "name a .png"),
     ],
 )
 def test_wrong_usage_is_one_line(tmp_path: Path, run, arguments: list[str], complaint: str) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from deblur_cli.commands.train import parse_duration
 from deblur_cli.errors import UsageError
+from deblur_cli.training.checkpoint import read_checkpoint
 from deblur_cli.training.recipe import shipped_recipes
 from models import create_model
 from models.vgg import VGG19Features
@@ -78,6 +79,7 @@ def test_train_then_export_then_use(material: Path, run) -> None:
     assert again.code == 2 and "--resume" in again.stderr
     exported = run(["train", "-o", str(folder), "--export", str(material / "mine.safetensors")])
     assert exported.code == 0, exported.stderr
+    assert str(material / "mine.json") in exported.stdout
     card = json.loads((material / "mine.json").read_text())
     assert card["model"] == "test-tiny" and card["steps"] == 12 and card["sha256"] in exported.stdout
 
@@ -174,6 +176,13 @@ def test_a_run_that_validates_on_nothing_says_so_and_keeps_its_last_weights(mate
     card = json.loads((material / "whole.json").read_text())
     assert card["steps"] == 12 and card["scores"] == {}
     assert "nothing was left to do" in run([*arguments, "--resume"]).stderr
+    (material / "scores.json").write_text('{"mean": 28.1}')
+    foreign = run([*export, str(material / "scores.safetensors")])
+    assert foreign.code == 1 and "no card of weights" in foreign.stderr
+    assert (material / "scores.json").read_text() == '{"mean": 28.1}' and not (material / "scores.safetensors").exists()
+    assert run([*export, str(material / "whole.safetensors")]).code == 0, "its own card is written anew"
+    both = run([*export, str(material / "whole.safetensors"), "--steps", "50"])
+    assert both.code == 2 and "does not train" in both.stderr
     nowhere = run([*export, str(material / "none" / "w.safetensors")])
     assert nowhere.code == 1 and "there is no folder" in nowhere.stderr
 
@@ -189,11 +198,28 @@ def test_a_photo_that_cannot_be_read_is_left_out(material: Path, run) -> None:
 def test_a_resumed_run_that_is_no_longer_validated_says_so(material: Path, pairs: Path, run) -> None:
     arguments = ["train", "--recipe", str(material / "tiny.toml"), "--data", str(pairs), "-o", str(material / "run")]
     photos = ["--photos", str(material / "photos")]
+    recipe = material / "tiny.toml"
+    recipe.write_text(recipe.read_text().replace("validate_every = 12", "validate_every = 2"))
     assert "no validation" not in run([*arguments, *photos, "--stop-at", "2"]).stderr
     assert "no validation" not in run([*arguments, *photos, "--stop-at", "3", "--resume"]).stderr
     validated = (material / "run" / "best.safetensors").read_bytes()
     assert "no validation from here on" in run([*arguments, "--resume"]).stderr
     assert (material / "run" / "best.safetensors").read_bytes() == validated
+
+
+def test_a_resumed_run_on_other_pictures_chooses_its_best_weights_anew(material: Path, run) -> None:
+    recipe = material / "tiny.toml"
+    recipe.write_text(recipe.read_text().replace("validate_every = 12", "validate_every = 2"))
+    arguments = ["train", "--recipe", str(recipe), "--photos", str(material / "photos"), "-o", str(material / "run")]
+    assert run([*arguments, "--stop-at", "2"]).code == 0
+    assert "validated on other pictures" not in run([*arguments, "--resume", "--stop-at", "4"]).stderr
+    refused = run([*arguments, "--resume", "--start", "lite"])
+    assert refused.code == 2 and "leave one out" in refused.stderr
+    for photo in (material / "photos").iterdir():
+        cv2.imwrite(str(photo), 255 - cv2.imread(str(photo)) // 2)
+    resumed = run([*arguments, "--resume", "--stop-at", "6"])
+    assert resumed.code == 0 and "validated on other pictures" in resumed.stderr
+    assert read_checkpoint(material / "run" / "checkpoint.safetensors")[1].baseline.keys() == {"synthetic"}
 
 
 def _facts(checkpoint: Path) -> str:

@@ -15,6 +15,7 @@ from deblur_cli.training.data import Source
 from deblur_cli.training.learner import Learner
 from deblur_cli.training.recipe import Recipe, recipe_table
 from deblur_cli.training.trainer import CHECKPOINT, CURVES, Limits, train
+from deblur_cli.training.validation import ValidationSet, Validator
 from models.weights import save_weights
 from tests.training.runs import AGAINST_A_CRITIC, RECIPE, losses, run, same_tensors
 
@@ -130,6 +131,19 @@ def test_a_wish_to_stop_saves_the_step_just_done(tmp_path: Path, sources: list[S
     )
     assert done.step == 7
     assert read_checkpoint(tmp_path / CHECKPOINT)[1].step == 7
+
+
+def test_where_a_session_ends_does_not_decide_which_weights_are_the_best(
+    tmp_path: Path, sources: list[Source], accelerator: object
+) -> None:
+    grey = torch.full((1, 3, 32, 32), 90, dtype=torch.uint8)
+    validator = Validator([ValidationSet("grey", [(grey, grey)])], torch.device("cpu"))
+    recipe = replace(RECIPE, steps=6, validate_every=4)
+    whole = run(recipe, sources, tmp_path / "whole", accelerator, validator=validator)
+    begun = run(recipe, sources, tmp_path / "parts", accelerator, validator=validator, limits=Limits(steps=1))
+    rest = run(recipe, sources, tmp_path / "parts", accelerator, validator=validator, resume=True)
+    assert [report.scores for report in begun + rest] == [report.scores for report in whole]
+    assert [report.step for report in whole if report.scores] == [4, 6]
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, sources: list[Source], accelerator: object) -> None:

@@ -5,7 +5,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -223,6 +223,7 @@ def test_the_best_weights_are_those_that_met_the_critic(
         """Says of each validation that it is worse than the one before."""
 
         gain = 5.0
+        baseline: ClassVar[dict[str, float]] = {"set": 30.0}
 
         def score(self, network: object) -> dict[str, float]:
             self.gain -= 1.0

@@ -40,12 +40,12 @@ def test_pictures_numbered_in_a_row_are_scored_as_sequences(tmp_path: Path) -> N
     one, other = (tmp_path / name for name in ("one", "other"))
     files = write_pairs(one, [f"{number:06d}.png" for number in (3, 4, 5, 6, 9)])
     files += write_pairs(other, ["000010.png"]) + write_pairs(other, ["000011.png"], side=48)
-    held_out = paired_set("pairs", files, 16, frames=3)
+    held_out = paired_set("pairs", files, frames=3)
     assert [tuple(blurred.shape) for blurred, _ in held_out.pairs] == [
-        (3, 3, 32, 32), (1, 3, 32, 32), (1, 3, 32, 32), (1, 3, 32, 32), (1, 3, 48, 48)
+        (3, 3, 40, 40), (1, 3, 40, 40), (1, 3, 40, 40), (1, 3, 40, 40), (1, 3, 48, 48)
     ]  # fmt: skip
     assert all(blurred.shape == sharp.shape for blurred, sharp in held_out.pairs)
-    assert [len(blurred) for blurred, _ in paired_set("pairs", files, 16).pairs] == [1] * 7
+    assert [len(blurred) for blurred, _ in paired_set("pairs", files).pairs] == [1] * 7
 
     scores = Validator([held_out], CPU).score(Unrolled(Memory(), recurrent=True))
     (blurred, sharp), *rest = held_out.pairs
@@ -78,3 +78,19 @@ def test_a_recurrent_network_is_scored_and_shown_on_sequences_of_photos() -> Non
     blurred, _ = sequences.pairs[0]
     assert torch.equal(picture[:, :64, :64], blurred[1])  # the last frame …
     assert torch.equal(picture[:, :64, 256 : 256 + 64], blurred[0])  # … and what the state made of it
+
+
+class Multiples(nn.Module):
+    """Gives its input back where its sides are multiples of 64, as networks with levels want them."""
+
+    def forward(self, blurred: Tensor) -> Tensor:
+        assert blurred.shape[2] % 64 == 0 and blurred.shape[3] % 64 == 0
+        return blurred
+
+
+def test_pictures_of_any_size_are_scored_whole(tmp_path: Path) -> None:
+    files = write_pairs(tmp_path, ["000001.png"]) + write_pairs(tmp_path, ["000009.png"], side=100)
+    held_out = paired_set("pairs", files)
+    scores = Validator([held_out], CPU, multiple_of=64).score(Unrolled(Multiples(), recurrent=False))
+    each = [float(psnr(blurred.float(), sharp.float(), data_range=255)) for blurred, sharp in held_out.pairs]
+    assert scores["pairs"] == scores["pairs blurred"] == pytest.approx(sum(each) / 2)
