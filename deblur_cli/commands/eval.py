@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from deblur_cli.restoration.processes import Processes
     from models.weights import LoadedModel
 
-_WIDE = 500
+_WIDE = 100_000
 
 
 def evaluate(
@@ -92,9 +90,10 @@ def evaluate(
     engines = [engine_options(name, device, precision, tile, overlap, None) for name in names]
     if require_complete and (limit or sequence):
         raise UsageError(f"{'--limit' if limit else '--sequence'} and --require-complete contradict each other")
-    for file in (csv, json, html, journal):
-        if file is not None:
-            _check_file(file)
+    from deblur_cli.evaluation.outputs import check_files, check_save
+
+    files = {"--csv": csv, "--json": json, "--html": html, "--journal": journal}
+    check_files(files, save)
     dataset = _dataset(folder, blurred, sharp, split=split, variant=variant, allow_partial=allow_partial)
     if require_complete:
         dataset.require_whole()
@@ -103,7 +102,7 @@ def evaluate(
     if limit:
         dataset = dataset.first(limit)
     if save is not None:
-        _check_save(save, dataset)
+        check_save(save, dataset)
     if metric and dataset.protocol != "pixelwise":
         raise UsageError(f"--metric lpips compares pixel by pixel, and {dataset.protocol}'s protocol does not")
     from deblur_cli.restoration.processes import Processes
@@ -116,9 +115,8 @@ def evaluate(
         rounding=not as_float,
         keep_state=not no_state,
         save=save,
-        journal=journal,
+        files=files,
         lpips=bool(metric),
-        pictures=html is not None,
     )
     processes.close()
     if not processes.is_first:
@@ -151,33 +149,6 @@ def _dataset(
     return pair_folders(blurred, sharp, allow_partial=allow_partial)
 
 
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise UsageError(f"'{path}' is a folder; name a file to write")
-    if not path.parent.is_dir():
-        raise UsageError(f"'{path}' has no folder to lie in; make '{path.parent}' first")
-
-
-def _check_save(save: Path, dataset: Dataset) -> None:
-    if save.exists() and not save.is_dir():
-        raise UsageError(f"'{save}' is a file; --save takes a folder")
-    for folder in dataset.folders:
-        if save.resolve().is_relative_to(folder):
-            raise UsageError(f"--save cannot be inside the pictures that are scored, '{folder}'")
-
-
-def _folder_for(save: Path, label: str, dataset: Dataset) -> Path:
-    """The folder of one network's pictures, none of which is one that is scored."""
-    from deblur_cli.evaluation.benchmark import saved_path
-
-    folder = save / re.sub(r"[^\w.+-]", "-", label)
-    scored = {file.resolve() for pair in dataset.pairs for file in (pair.blurred, pair.sharp, *pair.frames)}
-    for target in (saved_path(folder, pair) for pair in dataset.pairs):
-        if target.resolve() in scored:
-            raise UsageError(f"--save {save} would write over '{target}', which is scored; name another folder")
-    return folder
-
-
 def _score(
     dataset: Dataset,
     engines: Sequence[dict[str, Any]],
@@ -186,10 +157,11 @@ def _score(
     rounding: bool,
     keep_state: bool,
     save: Path | None,
-    journal: Path | None,
+    files: Mapping[str, Path | None],
     lpips: bool,
-    pictures: bool,
 ) -> tuple[Report, dict[str, Mapping[Pair, Views]]]:
+    from deblur_cli.evaluation.journal import RAN_AS
+    from deblur_cli.evaluation.outputs import folders_for
     from deblur_cli.evaluation.report import Report
     from models.weights import load_model
 
@@ -199,8 +171,10 @@ def _score(
     metric = _lpips(processes) if lpips else None
     conditions = _conditions(dataset, rounding, keep_state, engines, dict(zip(labels, loaded, strict=True)))
     description = metric.description if metric else None
-    folders = {label: _folder_for(save, label, dataset) if save else None for label in labels}
+    folders = folders_for(save, labels, dataset, files) if save else {}
+    journal, pictures = files["--journal"], files["--html"] is not None
     conditions["--metric"] = description
+    conditions[RAN_AS] = _ran_as(processes, engines, dict(zip(labels, loaded, strict=True)))
     if processes.count > 1 and processes.is_first:
         say(f"{processes.count} processes share {len(dataset.pairs)} pairs; the first one's are shown")
     run = _Run(dataset, processes, rounding=rounding, keep_state=keep_state, lpips=metric, pictures=pictures)
@@ -210,7 +184,7 @@ def _score(
             run.score(
                 engine | {"model": model, "device": processes.device},
                 label,
-                folders[label],
+                folders.get(label),
                 kept,
             )
             for model, label, engine in zip(loaded, labels, engines, strict=True)
@@ -257,6 +231,19 @@ def _conditions(
         },
         **{f"--{name}": engines[0][name] for name in ("device", "precision", "tile", "overlap")},
         "version": __version__,
+    }
+
+
+def _ran_as(
+    processes: Processes, engines: Sequence[dict[str, Any]], models: dict[str, LoadedModel]
+) -> dict[str, list[str]]:
+    """What `auto` means here, for each network: the kind of device, and the precision."""
+    from deblur_cli.restoration.device import resolve_device, resolve_precision
+
+    device = resolve_device(processes.device)
+    return {
+        label: [device.type, resolve_precision(engine["precision"], device, model.info.half_precision)]
+        for engine, (label, model) in zip(engines, models.items(), strict=True)
     }
 
 
@@ -356,8 +343,11 @@ def _labels(models: Sequence[LoadedModel]) -> list[str]:
     """The models' labels, numbered where two are the same, such as files of one name in different folders."""
     labels: list[str] = []
     for own in (shown(model.label) for model in models):
-        number = sum(label.partition("#")[0] == own for label in labels)
-        labels.append(f"{own}#{number + 1}" if number else own)
+        label, number = own, 1
+        while label in labels:
+            number += 1
+            label = f"{own}#{number}"
+        labels.append(label)
     return labels
 
 
@@ -366,8 +356,8 @@ def _print(report: Report) -> None:
 
     from deblur_cli.evaluation.report import build_notes, build_sequence_table, build_table
 
-    # Without a terminal nothing may be cut to the 80 columns that rich then assumes.
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, highlight=False)
+    # As wide as the tables are: rich would cut names and digits to fit a terminal, where a long line merely wraps.
+    console = Console(width=_WIDE, markup=False, highlight=False)
     console.print(build_table(report))
     if sequences := build_sequence_table(report):
         console.print(sequences)
@@ -378,6 +368,7 @@ def _print(report: Report) -> None:
 def _write(
     report: Report, views: Mapping[str, Mapping[Pair, Views]], csv: Path | None, json: Path | None, html: Path | None
 ) -> None:
+    from deblur_cli.evaluation.gallery import count_unseen
     from deblur_cli.evaluation.html_report import write_html
     from deblur_cli.evaluation.report_files import write_csv, write_json
 
@@ -388,5 +379,8 @@ def _write(
                 write(report, path=path)
             except OSError as error:  # the others may lie elsewhere, and hold what took hours
                 problems.append(f"'{path}' cannot be written: {error}")
+    unseen = sum(count_unseen(model.result.images, views.get(model.label, {})) for model in report.models)
+    if html is not None and unseen:
+        say(f"note: '{html}' lacks pictures of {unseen} images of an earlier run; --save keeps them for a later --html")
     if problems:
         raise UsageError("; ".join(problems))

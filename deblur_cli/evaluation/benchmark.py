@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +24,7 @@ from deblur_cli.evaluation.alignment import score_registered, score_trajectory
 from deblur_cli.evaluation.datasets import Dataset, Pair, Protocol, read_picture
 from deblur_cli.evaluation.metrics import Scores, round_to_uint8, score
 from deblur_cli.evaluation.sequences import Flicker, FrameRestorer
+from deblur_cli.evaluation.summaries import Summary, mean_of, mean_of_known, means_of_sequences, summarise_pairs
 from deblur_cli.media.files import replacing
 from deblur_cli.restoration.device import synchronize
 
@@ -34,20 +35,6 @@ DATA_RANGE = 255.0
 """Scores are taken on the scale of 8-bit values, with `rounding` or without it."""
 _WARM_UP = 5
 _TIMED_PER_WARM_UP = 4
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Means over images. A PSNR that is infinite is kept out of its mean and counted."""
-
-    psnr: float
-    """dB; infinite where all are, NaN where there are no images."""
-    ssim: float
-    ssim_matlab: float
-    ms_ssim: float | None
-    """None where no image has one."""
-    identical: int
-    """Images of infinite PSNR."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +60,11 @@ class ImageResult:
         """PSNR of the restored image above that of the blurred one, in dB."""
         return 0.0 if self.restored.psnr == self.blurred.psnr else self.restored.psnr - self.blurred.psnr
 
+    @property
+    def infinite(self) -> bool:
+        """Whether one of its PSNRs is infinite, as that picture is its sharp one: it has no place in a mean of them."""
+        return math.inf in (self.restored.psnr, self.blurred.psnr)
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -91,17 +83,34 @@ class BenchmarkResult:
     failures: tuple[Failure, ...]
 
     @property
+    def infinite(self) -> frozenset[Pair]:
+        """Pairs that are in no mean of PSNR, neither the restored picture nor the blurred one."""
+        return frozenset(image.pair for image in self.images if image.infinite)
+
+    @property
+    def restored_scores(self) -> dict[Pair, Scores]:
+        return {image.pair: image.restored for image in self.images}
+
+    @property
+    def blurred_scores(self) -> dict[Pair, Scores]:
+        return {image.pair: image.blurred for image in self.images}
+
+    @property
     def restored(self) -> Summary:
-        return summarise(image.restored for image in self.images)
+        return summarise_pairs(self.restored_scores, self.infinite)
 
     @property
     def blurred(self) -> Summary:
-        return summarise(image.blurred for image in self.images)
+        return summarise_pairs(self.blurred_scores, self.infinite)
 
     @property
     def gain(self) -> float:
-        """Mean gain in dB over the images where it is finite; NaN where there are none."""
-        return _mean(image.gain for image in self.images if math.isfinite(image.gain))
+        """Mean gain in dB over the images of finite PSNR; NaN where there are none."""
+        return self.gain_without(self.infinite)
+
+    def gain_without(self, apart: Collection[Pair]) -> float:
+        """Mean gain in dB over the images whose pairs are not `apart`; NaN where there are none."""
+        return mean_of(image.gain for image in self.images if image.pair not in apart)
 
     @property
     def sequences(self) -> dict[str, tuple[ImageResult, ...]]:
@@ -112,7 +121,7 @@ class BenchmarkResult:
     @property
     def over_sequences(self) -> Summary:
         """See `means_of_sequences`."""
-        return means_of_sequences({image.pair: image.restored for image in self.images})
+        return means_of_sequences(self.restored_scores, self.infinite)
 
     @property
     def flicker(self) -> float | None:
@@ -131,8 +140,8 @@ class BenchmarkResult:
 
     @property
     def worst(self) -> ImageResult | None:
-        """The image of the least gain."""
-        return min(self.images, key=lambda image: image.gain, default=None)
+        """The image of the least gain, of those of finite PSNR."""
+        return min((image for image in self.images if not image.infinite), key=lambda image: image.gain, default=None)
 
     @property
     def warm_up(self) -> int:
@@ -144,36 +153,6 @@ class BenchmarkResult:
         """Median time of an image after the warm-up; NaN where there are none."""
         timed = [image.seconds for image in self.images[self.warm_up :]]
         return 1000 * statistics.median(timed) if timed else math.nan
-
-
-def summarise(scores: Iterable[Scores]) -> Summary:
-    """The means of many scores, which do not depend on their order."""
-    listed = list(scores)
-    finite = [one.psnr for one in listed if math.isfinite(one.psnr)]
-    identical = sum(one.psnr == math.inf for one in listed)
-    return Summary(
-        psnr=math.inf if identical and not finite else _mean(finite),
-        ssim=_mean(one.ssim for one in listed),
-        ssim_matlab=_mean(one.ssim_matlab for one in listed),
-        ms_ssim=mean_of_known(one.ms_ssim for one in listed),
-        identical=identical,
-    )
-
-
-def means_of_sequences(scores: Mapping[Pair, Scores]) -> Summary:
-    """The mean of the means of the sequences, which count the same however long they are."""
-    sequences: dict[str, list[Scores]] = {}
-    for pair, one in scores.items():
-        sequences.setdefault(pair.sequence, []).append(one)
-    means = [summarise(listed) for listed in sequences.values()]
-    over = summarise(Scores(mean.psnr, mean.ssim, mean.ssim_matlab, mean.ms_ssim) for mean in means)
-    return replace(over, identical=sum(mean.identical for mean in means))
-
-
-def mean_of_known(values: Iterable[float | None]) -> float | None:
-    """The mean of those that are known; None where none is."""
-    known = [value for value in values if value is not None]
-    return _mean(known) if known else None
 
 
 def benchmark(
@@ -384,8 +363,3 @@ def _save(restored: Tensor, target: Path) -> None:
     with replacing(target) as stream:
         # The fastest level: half the time of the default, files a tenth larger.
         Image.fromarray(pixels).save(stream, format="PNG", compress_level=1)
-
-
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return math.fsum(listed) / len(listed) if listed else math.nan

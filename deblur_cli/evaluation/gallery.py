@@ -93,6 +93,11 @@ def with_saved(views: Mapping[Pair, Views], images: Sequence[ImageResult], folde
     return found
 
 
+def count_unseen(images: Sequence[ImageResult], views: Mapping[Pair, Views]) -> int:
+    """How many of the best and worst of `images` have no pictures in `views`."""
+    return sum(image.pair not in views for image in itertools.chain(*best_and_worst(images)))
+
+
 def _keep(heap: list[tuple[float, int, Pair]], entry: tuple[float, int, Pair]) -> bool:
     """Whether `entry` is among the greatest `COUNT` so far, which the heap then holds."""
     if len(heap) < COUNT:

@@ -23,6 +23,8 @@ from deblur_cli.evaluation.metrics import Scores
 
 _SYNC_SECONDS = 5.0
 _VERSION = 1
+RAN_AS = "device and precision"
+"""The condition that holds what `auto` came to mean; journals from before it do not have it, and count as before."""
 
 
 class Journal:
@@ -44,6 +46,7 @@ class Journal:
     def __init__(self, path: Path, conditions: Mapping[str, Any]) -> None:
         self.path = path
         self._synced = time.monotonic()
+        self._files: dict[Pair, list[list[int]] | None] = {}
         first = json.dumps({"journal": _VERSION, "conditions": conditions}, ensure_ascii=True)
         lines = _lines(path)
         if lines:
@@ -65,13 +68,18 @@ class Journal:
         os.close(self._descriptor)
 
     def results(self, model: str, pairs: Iterable[Pair]) -> dict[Pair, ImageResult]:
-        """What an earlier run found for these pairs and the network of this label."""
+        """What an earlier run found for these pairs, whose files are as they were, and the network of this label."""
         by_name: dict[tuple[Any, Any], Pair] = {(pair.sequence, pair.name): pair for pair in pairs}
+        for pair in by_name.values():
+            self._state_of(pair)  # before they are read
         found: dict[Pair, ImageResult] = {}
         for entry in self._entries:
-            pair = by_name.get((entry.get("sequence"), entry.get("name")))
-            if pair is not None and entry.get("model") == model and (result := _result(pair, entry)) is not None:
-                found[pair] = result
+            known = by_name.get((entry.get("sequence"), entry.get("name")))
+            if known is None or entry.get("model") != model or (result := _result(known, entry)) is None:
+                continue
+            # Entries of older journals know nothing of the files.
+            if entry.get("files") in (None, self._state_of(known)):
+                found[known] = result
         return found
 
     def notes(self, model: str) -> list[str]:
@@ -82,18 +90,33 @@ class Journal:
     def add(self, model: str, result: ImageResult) -> None:
         """Keep the result of an image; on the disk for sure after a few seconds, and at the end."""
         values = {key: value for key, value in asdict(result).items() if key != "pair"}
-        entry = {"model": model, "sequence": result.pair.sequence, "name": result.pair.name, **values}
+        of_pair = {"sequence": result.pair.sequence, "name": result.pair.name, "files": self._state_of(result.pair)}
+        entry = {"model": model, **of_pair, **values}
         self._write(json.dumps(_plain(entry), allow_nan=False))
 
     def note(self, model: str, text: str) -> None:
         """Keep what the restorer had to say."""
         self._write(json.dumps({"model": model, "note": text}))
 
+    def _state_of(self, pair: Pair) -> list[list[int]] | None:
+        """Size and time of change of a pair's files, as first asked: a file that changes later is scored once more."""
+        if pair not in self._files:
+            self._files[pair] = _state(pair)
+        return self._files[pair]
+
     def _write(self, line: str) -> None:
         os.write(self._descriptor, f"{line}\n".encode())
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             os.fsync(self._descriptor)
             self._synced = time.monotonic()
+
+
+def _state(pair: Pair) -> list[list[int]] | None:
+    files = dict.fromkeys((pair.blurred, pair.sharp, *pair.frames))
+    try:
+        return [[found.st_size, found.st_mtime_ns] for found in (file.stat() for file in files)]
+    except OSError:
+        return None
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -114,7 +137,8 @@ def _check(path: Path, line: bytes, expected: Mapping[str, Any]) -> None:
     if first is None or first.get("journal") != _VERSION or not isinstance(first.get("conditions"), dict):
         raise UsageError(f"'{path}' is no journal of deblur eval; name another file")
     before, now = first["conditions"], expected["conditions"]
-    different = [key for key in now if before.get(key) != now[key]]
+    compared = [key for key in now if key != RAN_AS or key in before]
+    different = [key for key in compared if before.get(key) != now[key]]
     if different:
         raise UsageError(
             f"'{path}' is the journal of a run under other conditions ({', '.join(different)}); "

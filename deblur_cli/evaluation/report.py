@@ -9,13 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deblur_cli.evaluation import perceptual
-from deblur_cli.evaluation.benchmark import (
-    BenchmarkResult,
-    Summary,
-    mean_of_known,
-    means_of_sequences,
-    summarise,
-)
+from deblur_cli.evaluation.benchmark import BenchmarkResult
+from deblur_cli.evaluation.summaries import Summary, mean_of_known, means_of_sequences, summarise_pairs
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,9 +20,10 @@ if TYPE_CHECKING:
     from deblur_cli.restoration.restorer import Restorer
     from models.registry import Score
 
-_SSIM_KINDS = {"cw": "complex wavelet", "": "SSIM of unknown kind"}
 _MOST_SEQUENCES = 30
 """So many are shown in a table; JSON has them all."""
+_MOST_NAMES = 10
+"""So many failed images are named; JSON and CSV have them all."""
 PROTOCOLS = {
     "pixelwise": "compared pixel by pixel",
     "Köhler": "Köhler's protocol (scaled in intensity, moved by whole pixels, luminance, best of the frames)",
@@ -79,6 +75,20 @@ class Report:
     def blurred_scores(self) -> dict[Pair, Scores]:
         """Scores of the blurred pictures that at least one network was scored on."""
         return {image.pair: image.blurred for model in self.models for image in model.result.images}
+
+    @property
+    def infinite(self) -> frozenset[Pair]:
+        """Pairs of infinite PSNR, blurred or restored by any network: in no mean of PSNR, for all to cover the same."""
+        return frozenset(pair for model in self.models for pair in model.result.infinite)
+
+    @property
+    def blurred(self) -> Summary:
+        """Of the blurred pictures that at least one network was scored on."""
+        return summarise_pairs(self.blurred_scores, self.infinite)
+
+    def restored(self, model: ModelReport) -> Summary:
+        """Of what a network restored."""
+        return summarise_pairs(model.result.restored_scores, self.infinite)
 
     @property
     def blurred_flicker(self) -> float | None:
@@ -153,10 +163,9 @@ def build_table(report: Report) -> Table:
     """
     from rich.table import Table
 
-    blurred = report.blurred_scores
     sequences = len({pair.sequence for pair in report.dataset.pairs}) > 1
     table = Table()
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     headings = ["PSNR dB", "ssim", "ssim_matlab", *(["ms_ssim"] if report.multiscale else [])]
     headings += ["PSNR over sequences"] if sequences else []
     headings += [perceptual.NAME] if report.lpips else []
@@ -164,7 +173,7 @@ def build_table(report: Report) -> Table:
     for heading in (*headings, "gain dB", "ms/image", "worst gain dB"):
         table.add_column(heading, justify="right", no_wrap=True)
     if report.published_known:
-        table.add_column("published, not measured here")
+        table.add_column("published, not measured here", no_wrap=True)
 
     def cells(summary: Summary, over_sequences: float, lpips: float | None, flicker: float | None) -> list[str]:
         found = [_number(summary.psnr, ".2f"), _number(summary.ssim, ".4f"), _number(summary.ssim_matlab, ".4f")]
@@ -173,12 +182,14 @@ def build_table(report: Report) -> Table:
         found += [_number(lpips, ".4f")] if report.lpips else []
         return found + ([_number(flicker, ".3f")] if report.dataset.video else [])
 
-    of_blurred = means_of_sequences(blurred).psnr, report.blurred_lpips, report.blurred_flicker
-    table.add_row("blurred input", *cells(summarise(blurred.values()), *of_blurred))
+    apart = report.infinite
+    over_sequences = means_of_sequences(report.blurred_scores, apart).psnr
+    table.add_row("blurred input", *cells(report.blurred, over_sequences, report.blurred_lpips, report.blurred_flicker))
     for model in report.models:
         result = model.result
-        row = cells(result.restored, result.over_sequences.psnr, result.lpips, result.flicker)
-        row += [_number(result.gain, "+.2f"), _number(result.milliseconds, ".1f")]
+        over_sequences = means_of_sequences(result.restored_scores, apart).psnr
+        row = cells(report.restored(model), over_sequences, result.lpips, result.flicker)
+        row += [_number(result.gain_without(apart), "+.2f"), _number(result.milliseconds, ".1f")]
         row.append(_number(result.worst.gain if result.worst else None, "+.2f"))
         if report.published_known:
             row.append("\n".join(map(_published, report.published(model))))
@@ -194,15 +205,16 @@ def build_sequence_table(report: Report) -> Table | None:
     if not 1 < len(names) <= _MOST_SEQUENCES:
         return None
     table = Table()
-    table.add_column("PSNR dB")
+    table.add_column("PSNR dB", no_wrap=True)
     for heading in ("images", "blurred input", *(model.label for model in report.models)):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
+    apart = report.infinite
     by_sequence = [model.result.sequences for model in report.models]
     for name in names:
         images = [one.get(name, ()) for one in by_sequence]
         longest = max(images, key=len, default=())
-        summaries = [summarise(image.blurred for image in longest)]
-        summaries += [summarise(image.restored for image in own) for own in images]
+        summaries = [summarise_pairs({image.pair: image.blurred for image in longest}, apart)]
+        summaries += [summarise_pairs({image.pair: image.restored for image in own}, apart) for own in images]
         table.add_row(name, str(len(longest)), *(_number(summary.psnr, ".2f") for summary in summaries))
     return table
 
@@ -217,9 +229,10 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _published(score: Score) -> str:
-    if score.ssim is None:
-        return f"{score.psnr:.2f} dB"
-    return f"{score.psnr:.2f} dB, {score.ssim:.4f} ({_SSIM_KINDS.get(score.ssim_kind, score.ssim_kind)})"
+    """The figure, and which of the network's configurations it is of."""
+    from models.catalogue import published_score
+
+    return ", ".join(filter(None, (published_score(score), score.source)))
 
 
 def _protocol(report: Report) -> str:
@@ -227,10 +240,12 @@ def _protocol(report: Report) -> str:
 
     dataset = report.dataset
     sizes = {pair.size for pair in dataset.pairs}
+    failed = {failure.pair for model in report.models for failure in model.result.failures}
+    scored = len(dataset.pairs) - len(failed)  # by every network: the pairs that all of the means have in common
     parts = [
         " ".join(filter(None, (dataset.name, dataset.split))),
         f"variant {dataset.variant}" if dataset.variant else "",
-        f"{dataset.coverage} pairs",
+        f"{dataset.coverage} pairs" + (f" ({scored} scored)" if scored < len(dataset.pairs) else ""),
         "×".join(map(str, sizes.pop())) if len(sizes) == 1 else "various sizes",
         "rounded to 8 bits before scoring" if report.rounding else "not rounded (--float)",
         PROTOCOLS[dataset.protocol],
@@ -264,24 +279,31 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"note: {perceptual.NAME} is {report.lpips}"
     if dataset.left_out:
         yield f"note: left out, as they do not pair: {len(dataset.left_out)}, such as: {dataset.left_out[0]}"
-    identical = summarise(report.blurred_scores.values()).identical
-    if identical:
-        yield f"note: blurred input identical to the sharp image: {identical}, PSNR inf, kept out of the mean"
+    if identical := report.blurred.identical:
+        yield f"note: blurred input identical to the sharp image: {identical}, PSNR inf"
+    if infinite := report.infinite:
+        # All means of PSNR are compared with each other, so a pair that one cannot hold is in none.
+        yield f"note: pairs of infinite PSNR, left out of every mean of PSNR and gain: {len(infinite)}"
     for model in report.models:
         result = model.result
         if result.restored.identical:
-            yield (
-                f"note: {model.label}: restored identical to the sharp image: {result.restored.identical}, "
-                "PSNR inf, kept out of the mean"
-            )
+            yield f"note: {model.label}: restored identical to the sharp image: {result.restored.identical}, PSNR inf"
         if result.worst is not None:
             yield f"{model.label}: worst is {result.worst.pair.label} with {result.worst.gain:+.2f} dB"
+        if model.state == "reset" and not dataset.video and len(dataset.pairs) > 1:
+            how = " (frames need a folder for each video)" if dataset.protocol == "pixelwise" else ""
+            yield f"note: {model.label}: recurrent, but begins anew with each picture, as these are no sequences{how}"
         for note in model.notes:
             yield f"note: {model.label}: {note}"
         if result.failures:
-            yield f"note: {model.label}: failed and in no mean: {len(result.failures)}"
+            names = [failure.pair.label for failure in result.failures]
+            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            told = ", ".join(names[:_MOST_NAMES]) + more
+            yield f"note: {model.label}: failed and in no mean: {len(names)}: {told}"
     if report.published_known:
         yield f"note: published figures are their authors', for all {dataset.expected:,} test pairs of {dataset.name}"
+        if dataset.variant == "blur_gamma":
+            yield "note: scored on the variant blur_gamma; published figures may be for the other one, blur"
         if dataset.protocol == "Köhler":
             yield "note: an SSIM published for Köhler is most often multi-scale: compare it with ms_ssim"
         if any(score.ssim_kind == "cw" for model in report.models for score in report.published(model)):

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deblur_cli.evaluation import perceptual
-from deblur_cli.evaluation.benchmark import DATA_RANGE, mean_of_known, means_of_sequences, summarise
+from deblur_cli.evaluation.benchmark import DATA_RANGE
 from deblur_cli.evaluation.report import PROTOCOLS, ModelReport, Report
+from deblur_cli.evaluation.summaries import mean_of_known, means_of_sequences, summarise_pairs
 from deblur_cli.media.files import replacing
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _document(report: Report) -> dict[str, Any]:
             "data_range": DATA_RANGE,
             "name": dataset.protocol,
             "description": PROTOCOLS[dataset.protocol],
-            "psnr": "one MSE over all pixels and channels of an image, mean over images, infinite values left out",
+            "psnr": "one MSE over all pixels and channels of an image, mean over pairs of finite ones",
             "ssim": "11×11 Gaussian, sigma 1.5, per channel, valid region, mean of channels",
             "ssim_matlab": "11×11×11 Gaussian, sigma 1.5, over height, width and channel, replicated borders",
             "ms_ssim": "luminance, five scales, 9/7 low-pass; None but in Köhler's protocol",
@@ -103,34 +104,34 @@ def _document(report: Report) -> dict[str, Any]:
             "time": "batch 1, weights resident, synchronised, decoding apart, median after the warm-up",
         },
         "versions": {"deblur": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "blurred": asdict(summarise(report.blurred_scores.values())),
-        "blurred_over_sequences": asdict(means_of_sequences(report.blurred_scores)),
+        "blurred": asdict(report.blurred),
+        "blurred_over_sequences": asdict(means_of_sequences(report.blurred_scores, report.infinite)),
         "blurred_flicker": report.blurred_flicker,
         "blurred_lpips": report.blurred_lpips,
-        "models": [_model_document(model) for model in report.models],
+        "models": [_model_document(report, model) for model in report.models],
     }
 
 
-def _model_document(model: ModelReport) -> dict[str, Any]:
-    result = model.result
+def _model_document(report: Report, model: ModelReport) -> dict[str, Any]:
+    result, apart = model.result, report.infinite
     facts = {key: value for key, value in vars(model).items() if key not in ("result", "published")}
     return {
         **facts,
         "published": [asdict(score) for score in model.published],
-        "restored": asdict(result.restored),
-        "blurred": asdict(result.blurred),
-        "over_sequences": asdict(result.over_sequences),
+        "restored": asdict(report.restored(model)),
+        "blurred": asdict(summarise_pairs(result.blurred_scores, apart)),
+        "over_sequences": asdict(means_of_sequences(result.restored_scores, apart)),
         "flicker": result.flicker,
         "lpips": result.lpips,
-        "gain": result.gain,
+        "gain": result.gain_without(apart),
         "milliseconds": result.milliseconds,
         "warm_up_images": result.warm_up,
         "sequences": [
             {
                 "sequence": name,
                 "images": len(images),
-                "restored": asdict(summarise(image.restored for image in images)),
-                "blurred": asdict(summarise(image.blurred for image in images)),
+                "restored": asdict(summarise_pairs({image.pair: image.restored for image in images}, apart)),
+                "blurred": asdict(summarise_pairs({image.pair: image.blurred for image in images}, apart)),
                 "flicker": mean_of_known(image.flicker for image in images),
                 "blurred_flicker": mean_of_known(image.blurred_flicker for image in images),
             }

@@ -39,6 +39,19 @@ def test_scores_go_to_stdout_and_progress_to_stderr(evaluate, tmp_path: Path) ->
     ]
 
 
+def test_a_narrow_terminal_cuts_no_score_and_no_name(evaluate, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    gopro(tmp_path, count=1, sequence="GOPR0384_11_00")
+    gopro(tmp_path, count=1)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    result = evaluate(tmp_path, "-m", "test-tiny", "-m", "test-tiny-recurrent")
+    assert result.code == 0
+    assert "…" not in result.stdout
+    rows = [line for line in result.stdout.splitlines() if line.startswith("│")]
+    for row, name in zip(rows, ["blurred input", "test-tiny", "test-tiny-recurrent", "GOPR0384_11_00"], strict=False):
+        assert name in row and "30.07" in row
+
+
 def test_files_beside_the_table(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     gopro(tmp_path / "data")
     saved, table, document = tmp_path / "saved", tmp_path / "scores.csv", tmp_path / "scores.json"
@@ -113,6 +126,31 @@ def test_several_networks_side_by_side(evaluate, tmp_path: Path) -> None:  # typ
         "best.safetensors-2",
         "test-tiny-recurrent",
     }
+
+
+def test_networks_of_like_names_save_to_folders_of_their_own(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    gopro(tmp_path / "data", count=1)
+    files = [tmp_path / name for name in ("m 1.safetensors", "m-1.safetensors")]
+    for file in files:
+        save_weights(create_model("test-tiny"), file, name="test-tiny", options={"width": 8}, card={})
+    result = evaluate(tmp_path / "data", "-m", files[0], "-m", files[1], "--save", tmp_path / "saved")
+    assert result.code == 0
+    saved = sorted(str(path.relative_to(tmp_path / "saved").parts[0]) for path in (tmp_path / "saved").rglob("*.png"))
+    assert saved == ["m-1.safetensors", "m-1.safetensors-2"]
+
+
+def test_a_file_that_is_called_like_a_numbered_label_has_another_one(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    gopro(tmp_path / "data", count=1)
+    files = [tmp_path / name for name in ("m.safetensors#2", "m.safetensors", "deep/m.safetensors")]
+    (tmp_path / "deep").mkdir()
+    for file in files:
+        save_weights(create_model("test-tiny"), file, name="test-tiny", options={"width": 8}, card={})
+    table = tmp_path / "scores.csv"
+    result = evaluate(tmp_path / "data", "--csv", table, *(word for file in files for word in ("-m", file)))
+    assert result.code == 0, result.stderr
+    with table.open(newline="", encoding="utf-8") as lines:
+        labels = [row["model"] for row in csv.DictReader(lines)]
+    assert labels == ["m.safetensors#2", "m.safetensors", "m.safetensors#3"]
 
 
 def test_a_broken_picture_fails_alone(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -210,6 +248,31 @@ def test_a_run_that_was_interrupted_goes_on_where_it_was(evaluate, tmp_path: Pat
     assert "run under other conditions (--float)" in other.stderr
 
 
+def test_pictures_that_changed_since_are_scored_again(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for number in range(3):
+        write_pair(tmp_path / f"a/{number}.png", tmp_path / f"b/{number}.png", seed=number)
+    command = "--blurred", tmp_path / "a", "--sharp", tmp_path / "b", "--csv", tmp_path / "scores.csv"
+    assert evaluate(*command, "--journal", tmp_path / "journal").code == 0
+    write(tmp_path / "a/1.png", noise(7))
+    assert "2 of 3 images are in the journal already" in evaluate(*command, "--journal", tmp_path / "journal").stderr
+    resumed = (tmp_path / "scores.csv").read_bytes()
+    assert "journal" not in evaluate(*command).stderr
+    assert resumed == (tmp_path / "scores.csv").read_bytes()
+    assert "3 of 3 images" in evaluate(*command, "--journal", tmp_path / "journal").stderr
+    header = json.loads((tmp_path / "journal").read_text().splitlines()[0])
+    assert header["conditions"]["device and precision"]["test-tiny"][0] == "cpu"
+
+
+def test_a_recurrent_network_without_sequences_is_said_to_have_no_memory(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    gopro_video(tmp_path / "data")
+    frames = tmp_path / "data/test/GOPR0410_11_00"
+    command = "-m", "test-tiny-recurrent", "-m", "test-tiny"
+    flat = evaluate("--blurred", frames / "blur", "--sharp", frames / "sharp", *command)
+    assert "note: test-tiny-recurrent: recurrent, but begins anew with each picture" in flat.stdout
+    assert "test-tiny: recurrent" not in flat.stdout
+    assert "begins anew" not in evaluate(tmp_path / "data", *command).stdout
+
+
 def test_a_video_that_was_left_in_the_middle_begins_anew(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     gopro_video(tmp_path / "data", sequence="GOPR0384_11_00")
     gopro_video(tmp_path / "data")
@@ -252,6 +315,11 @@ def test_a_video_that_was_left_in_the_middle_begins_anew(evaluate, tmp_path: Pat
         (["data", "--json", "missing/scores.json"], "make 'missing' first"),
         (["data", "--save", "data/test/restored"], "--save cannot be inside the pictures"),
         (["data", "--save", "file"], "--save takes a folder"),
+        (["data", "--csv", "scores", "--json", "./scores"], "--csv and --json are both"),
+        (["data", "--html", "scores", "--journal", "data/../scores"], "--html and --journal are both"),
+        (["data", "--csv", "out", "--save", "out"], "--csv 'out' is in the way of --save"),
+        (["data", "--json", "out", "--save", "out/pictures"], "--json 'out' is in the way of --save"),
+        (["data", "--json", "test-tiny", "--save", "."], "--json 'test-tiny' is in the way of --save"),
         (["data", "--tile", "many"], "tile"),
         (["data", "--device", "tpu"], "tpu"),
         (["data", "-m", "test-tiny", "-m", "no-such-network"], "no-such-network"),

@@ -45,12 +45,25 @@ def test_the_page_shows_the_numbers_of_the_terminal(evaluate: Callable[..., Any]
 
 def test_a_run_that_goes_on_shows_what_it_has_seen_or_saved(evaluate: Callable[..., Any], tmp_path: Path) -> None:
     assert evaluate("--journal", tmp_path / "scores", "--save", tmp_path / "saved", "--limit", 2).code == 0
-    assert evaluate("--journal", tmp_path / "scores", "--save", tmp_path / "saved").code == 0
+    saved = evaluate("--journal", tmp_path / "scores", "--save", tmp_path / "saved")
+    assert saved.code == 0 and "lacks pictures" not in saved.stderr
     assert page(tmp_path).count(SLIDER) == 4
-    assert evaluate("--journal", tmp_path / "scores").code == 0
+    bare = evaluate("--journal", tmp_path / "scores")
+    assert bare.code == 0
+    assert "lacks pictures of 4 images" in bare.stderr and "--save keeps them" in bare.stderr
     written = page(tmp_path)
     assert written.count(SLIDER) == 0
     assert len(re.findall("no picture was kept", written)) == 4
+
+
+def test_images_that_failed_are_named(evaluate: Callable[..., Any], tmp_path: Path) -> None:
+    broken = tmp_path / "data/test/GOPR0410_11_00/blur/000002.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    result = evaluate()
+    assert result.code == 1
+    for told in (result.stdout, page(tmp_path)):
+        assert "failed and in no mean: 1: GOPR0410_11_00/000002" in told
+        assert "4/1111 pairs (3 scored)" in told
 
 
 def test_a_page_that_cannot_be_written_is_said_before_the_work(evaluate: Callable[..., Any], tmp_path: Path) -> None:

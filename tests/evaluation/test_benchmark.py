@@ -19,11 +19,12 @@ from torch import Tensor
 
 from deblur_cli.errors import OutOfMemoryError
 from deblur_cli.evaluation import benchmark as module
-from deblur_cli.evaluation.benchmark import BenchmarkResult, Failure, ImageResult, benchmark, summarise
+from deblur_cli.evaluation.benchmark import BenchmarkResult, Failure, ImageResult, benchmark
 from deblur_cli.evaluation.datasets import Dataset, Pair, find_pairs, pair_folders
 from deblur_cli.evaluation.metrics import Scores, score
 from deblur_cli.evaluation.report import ModelReport, Report, build_notes, build_table, describe
 from deblur_cli.evaluation.report_files import write_csv, write_json
+from deblur_cli.evaluation.summaries import summarise
 from models.registry import Score
 from models.weights import load_model
 from tests.evaluation.pictures import gopro, noise, write, write_pair
@@ -212,9 +213,9 @@ def test_the_table_shows_the_input_the_network_and_the_gain(dataset: Dataset) ->
 
 
 def test_published_figures_stand_apart_and_name_their_ssim(dataset: Dataset) -> None:
-    published = (Score("GOPRO", 28.70, 0.958, "cw"), Score("Köhler", 25.86, 0.802), Score("GOPRO", 30.0))
+    published = (Score("GOPRO", 28.70, 0.958, "cw", "paper"), Score("Köhler", 25.86, 0.802), Score("GOPRO", 30.0))
     report = report_on(dataset, run(dataset), published=published)
-    assert "28.70 dB, 0.9580 (complex wavelet)" in rendered(report)
+    assert "28.70 dB, 0.9580 (SSIM, complex wavelet), paper" in rendered(report)
     assert "25.86" not in rendered(report)
     assert any("complex wavelet" in note for note in build_notes(report))
     elsewhere = replace(report, dataset=replace(dataset, name="streets"))
@@ -226,7 +227,7 @@ def test_the_notes_say_what_decides_the_numbers(dataset: Dataset) -> None:
     failed = BenchmarkResult(run(dataset).images[:2], (Failure(dataset.pairs[2], "cannot be read"),))
     notes = "\n".join(build_notes(report_on(dataset, failed, sha256="0123456789abcdef", weights="tiny.safetensors")))
     for part in (
-        "GOPRO test, variant blur, 3/1111 pairs, 20×16, rounded to 8 bits",
+        "GOPRO test, variant blur, 3/1111 pairs (2 scored), 20×16, rounded to 8 bits",
         f"torch {torch.__version__}",
         "weights tiny.safetensors sha256 0123456789ab,",
         "device cpu",
@@ -283,7 +284,7 @@ def test_json_holds_everything_and_is_valid(tmp_path: Path) -> None:
     )
     assert (model["sha256"], model["tile"], model["notes"]) == (None, "auto", ["tiles were shrunk"])
     assert model["restored"] == {"psnr": "inf", "ssim": 1.0, "ssim_matlab": 1.0, "ms_ssim": None, "identical": 1}
-    assert model["gain"] == 0
+    assert model["gain"] is None  # of no image is it finite on both sides
     assert model["images"][0]["restored"]["psnr"] == "inf"
     assert model["published"][0]["psnr"] == 30.0
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from deblur_cli.errors import UsageError
 from deblur_cli.evaluation.benchmark import ImageResult
 from deblur_cli.evaluation.datasets import Pair
-from deblur_cli.evaluation.journal import Journal
+from deblur_cli.evaluation.journal import RAN_AS, Journal
 from deblur_cli.evaluation.metrics import Scores
 
 PAIRS = [Pair("a", f"{number:03}", Path("blurred"), Path("sharp"), (20, 16)) for number in range(4)]
@@ -91,6 +94,51 @@ def test_what_is_no_journal_is_not_written_to(tmp_path: Path, content: bytes) ->
     with pytest.raises(UsageError, match="is no journal of deblur eval"):
         Journal(path, CONDITIONS)
     assert path.read_bytes() == content
+
+
+def test_a_changed_file_is_scored_again(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("blurred.png", "sharp.png", "frame.png")]
+    for file in files:
+        file.write_bytes(b"before")
+    pair = replace(PAIRS[0], blurred=files[0], sharp=files[1], frames=(files[1], files[2]))
+    scored = replace(result(0), pair=pair)
+    path = tmp_path / "journal"
+    for file in files:
+        with Journal(path, CONDITIONS) as journal:
+            assert journal.results("lite", [pair]) == {}
+            journal.add("lite", scored)
+        with Journal(path, CONDITIONS) as journal:
+            assert journal.results("lite", [pair]) == {pair: scored}
+        os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    with Journal(tmp_path / "fresh", CONDITIONS) as journal:
+        assert journal.results("lite", [pair]) == {}
+        files[0].write_bytes(b"after it was read, before its score was kept")
+        journal.add("lite", scored)
+    with Journal(tmp_path / "fresh", CONDITIONS) as journal:
+        assert journal.results("lite", [pair]) == {}
+
+
+def test_entries_of_older_journals_count_whatever_became_of_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, CONDITIONS) as journal:
+        journal.add("lite", result(0))
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    del entries[1]["files"]
+    path.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    (tmp_path / "blurred").write_bytes(b"after")
+    pair = replace(PAIRS[0], blurred=tmp_path / "blurred", sharp=tmp_path / "blurred")
+    with Journal(path, CONDITIONS) as journal:
+        assert journal.results("lite", [pair]) == {pair: replace(result(0), pair=pair)}
+
+
+def test_what_auto_means_is_a_condition_that_older_journals_lack(tmp_path: Path) -> None:
+    on_cpu, on_gpu = ({RAN_AS: {"lite": one}} for one in (["cpu", "fp32"], ["cuda", "fp16"]))
+    with Journal(tmp_path / "older", CONDITIONS):
+        pass
+    with Journal(tmp_path / "older", CONDITIONS | on_gpu), Journal(tmp_path / "journal", CONDITIONS | on_cpu):
+        pass
+    with pytest.raises(UsageError, match=rf"other conditions \({RAN_AS}\)"):
+        Journal(tmp_path / "journal", CONDITIONS | on_gpu)
 
 
 def test_two_processes_share_a_journal(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from deblur_cli.evaluation.benchmark import BenchmarkResult, ImageResult
+from deblur_cli.evaluation.benchmark import BenchmarkResult, Failure, ImageResult
 from deblur_cli.evaluation.datasets import Dataset, Pair, Protocol
 from deblur_cli.evaluation.metrics import Scores
 from deblur_cli.evaluation.report import ModelReport, Report, build_notes, build_sequence_table, build_table
@@ -45,7 +46,7 @@ def report(
         for pair in dataset.pairs
     ]
     published = (
-        Score("GOPRO", 32.5, 0.957, ""),
+        Score("GOPRO", 32.5, 0.957, "", "width 32"),
         Score("GOPRO", 31.5, 0.9, "ssim"),
         Score("Köhler", 26.75, 0.837, ""),
     )
@@ -117,9 +118,9 @@ def test_sets_that_are_no_videos_have_no_flicker() -> None:
 @pytest.mark.parametrize(
     "name, split, protocol, shown",
     [
-        ("GOPRO", "test", "pixelwise", ["32.50 dB, 0.9570 (SSIM of unknown kind)", "31.50 dB, 0.9000 (ssim)"]),
+        ("GOPRO", "test", "pixelwise", ["32.50 dB, 0.9570 (SSIM, kind unknown), width 32", "31.50 dB, 0.9000 (SSIM)"]),
         ("GOPRO", "train", "pixelwise", []),
-        ("Köhler", "", "Köhler", ["26.75 dB, 0.8370 (SSIM of unknown kind)"]),
+        ("Köhler", "", "Köhler", ["26.75 dB, 0.8370 (SSIM, kind unknown)"]),
         ("streets", "", "pixelwise", []),
     ],
 )
@@ -133,6 +134,45 @@ def test_published_figures_stand_beside_scores_of_their_own_set(
         assert (figure in table) == any(figure in one for one in shown)
     assert all(one in table for one in shown)
     assert any("is most often multi-scale" in note for note in build_notes(found)) == (name == "Köhler")
+
+
+def test_published_figures_may_be_for_the_other_variant() -> None:
+    found = report({"a": 2})
+    gamma = replace(found, dataset=replace(found.dataset, variant="blur_gamma"))
+    said = [any("may be for the other one" in note for note in build_notes(one)) for one in (found, gamma)]
+    assert said == [False, True]
+    unpublished = replace(gamma, models=(replace(gamma.models[0], published=()),))
+    assert not any("other one" in note for note in build_notes(unpublished))
+
+
+def test_a_pair_of_infinite_psnr_is_in_no_mean_of_any_row(tmp_path: Path) -> None:
+    found = report({"a": 4, "b": 1})
+    first, second, third, *others = found.models[0].result.images
+    perfect = Scores(math.inf, 1.0, 1.0)
+    # One is sharp already, and made worse; one is restored without a fault by another network alone.
+    sharp = replace(first, blurred=perfect)
+    own, other = (sharp, second, third, *others), (sharp, replace(second, restored=perfect), third, *others)
+    far = replace(third, blurred=Scores(20.0, 0.5, 0.6))
+    models = [
+        replace(found.models[0], label=label, published=(), result=BenchmarkResult((*images[:2], far, *images[3:]), ()))
+        for label, images in (("own", own), ("other", other))
+    ]
+    both = replace(found, models=tuple(models))
+    rows = [cells(line) for line in text(build_table(both)).splitlines()[3:6]]
+    assert [row[1] for row in rows] == ["13.33", "26.67", "26.67"]
+    assert [row[4] for row in rows] == ["12.50", "25.00", "25.00"]
+    assert [row[6] for row in rows[1:]] == ["+13.33", "+13.33"]
+    assert [row[8] for row in rows[1:]] == ["+10.00", "+10.00"]
+    assert cells(text(build_sequence_table(both)).splitlines()[3]) == ["a", "4", "15.00", "30.00", "30.00"]
+    assert any("left out of every mean of PSNR and gain: 2" in note for note in build_notes(both))
+    write_json(both, tmp_path / "scores.json")
+    document = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    for one in document["models"]:
+        assert one["restored"]["psnr"] - one["blurred"]["psnr"] == pytest.approx(one["gain"])
+        assert one["sequences"][0]["restored"]["psnr"] == 30
+    alone = models[0].result
+    assert alone.restored.psnr - alone.blurred.psnr == pytest.approx(alone.gain)
+    assert alone.worst is not None and alone.worst.gain == 10
 
 
 @pytest.mark.parametrize(
@@ -151,6 +191,21 @@ def test_scores_name_their_protocol(protocol: Protocol, words: str, tmp_path: Pa
     assert document["protocol"]["name"] == protocol
     assert document["protocol"]["description"].startswith(words)
     assert document["date"][:2] == "20"
+
+
+def test_at_most_ten_failed_images_are_named_and_the_protocol_counts_what_was_scored() -> None:
+    found = report({"a": 12, "b": 1})
+    (model,) = found.models
+    lines = {}
+    for count in (0, 10, 12):
+        failures = tuple(Failure(image.pair, "cannot be read") for image in model.result.images[:count])
+        result = BenchmarkResult(model.result.images[count:], failures)
+        lines[count] = build_notes(replace(found, models=(replace(model, result=result),)))
+    assert "13/1111 pairs, 20×16" in lines[0][0] and not any("failed" in line for line in lines[0])
+    assert "13/1111 pairs (3 scored)" in lines[10][0] and "13/1111 pairs (1 scored)" in lines[12][0]
+    ten = ", ".join(f"a/{number:06}" for number in range(10))
+    assert f"note: tiny: failed and in no mean: 10: {ten}" in lines[10]
+    assert f"note: tiny: failed and in no mean: 12: {ten} and 2 more" in lines[12]
 
 
 def test_files_hold_sequences_and_flicker_and_no_times_where_scores_are_compared(tmp_path: Path) -> None:
