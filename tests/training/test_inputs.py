@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from deblur_cli.training.data import Dice, PairSource, PoolSettings
 from deblur_cli.training.inputs import HELD_OUT, TrainingFiles, find_files, load_sources, load_validator
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.unrolled import Unrolled
+from models import create_model
 
 CPU = torch.device("cpu")
 SLIGHT = BlurSettings(length=(0.1, 0.1), foreground=0, linear=0, saturation=0, defocus=0, noise=0, jpeg=0)
@@ -131,12 +133,14 @@ def test_validation_pairs_fit_the_network_that_the_options_build(tmp_path: Path)
     for part in ("input", "target"):
         write_pictures(tmp_path / part, ["1"])
     options = {"width": 4, "encoders": [1, 1], "middle": 1, "decoders": [1, 1]}
-    for more, sides in ((0, (48, 64)), (3, (32, 64))):
+    for more, multiple_of in ((0, 4), (3, 32)):
         deeper = {"encoders": [1] * (2 + more), "decoders": [1] * (2 + more)}
         recipe = Recipe(model="nafnet", options={**options, **deeper})
         validator = load_validator(TrainingFiles(validation=find_files(data=tmp_path).pairs), recipe, CPU)
         assert validator is not None
-        assert validator.sets[0].pairs[0][0].shape[2:] == sides
+        assert validator.sets[0].pairs[0][0].shape[2:] == (48, 64) and validator.multiple_of == multiple_of
+        network = Unrolled(create_model("nafnet", **recipe.options), recurrent=False)
+        assert math.isfinite(validator.score(network)["pairs"])
 
 
 def test_what_holds_nothing_is_said(tmp_path: Path) -> None:
