@@ -89,10 +89,12 @@ class BenchmarkResult:
 
     @property
     def restored_scores(self) -> dict[Pair, Scores]:
+        """Of each pair's restored picture."""
         return {image.pair: image.restored for image in self.images}
 
     @property
     def blurred_scores(self) -> dict[Pair, Scores]:
+        """Of each pair's blurred picture."""
         return {image.pair: image.blurred for image in self.images}
 
     @property

@@ -112,6 +112,7 @@ class Journal:
 
 
 def _state(pair: Pair) -> list[list[int]] | None:
+    """Size and time of change, in nanoseconds, of each file; None where one cannot be looked at."""
     files = dict.fromkeys((pair.blurred, pair.sharp, *pair.frames))
     try:
         return [[found.st_size, found.st_mtime_ns] for found in (file.stat() for file in files)]

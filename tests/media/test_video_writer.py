@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from deblur_cli.errors import DiskFullError, UsageError, VideoError
 from deblur_cli.media import ffmpeg, video_writer
 from deblur_cli.media.encoders import CONTAINERS, choose
 from deblur_cli.media.pixel_formats import planar
-from deblur_cli.media.probe import probe
+from deblur_cli.media.probe import VideoInfo, probe
 from deblur_cli.media.video import Colour, Frame, PixelFormat, VideoFormat
 from deblur_cli.media.video_join import join_segments, segment_suffix, timestamps
 from deblur_cli.media.video_reader import VideoReader
@@ -243,6 +244,16 @@ def test_a_pixel_format_may_be_called_as_ffmpeg_takes_it_and_one_that_no_encoder
     assert told == "the pixel format rgb24 (one that is near, by ffmpeg's choice): not written by ffv1"
 
 
+def cut(source: VideoInfo, target: Path, start: float, end: float, **joining: Any) -> list[str]:
+    """Write a part of a video as the restoration does, in one segment; what the target cannot hold."""
+    segment = target.with_name(f"0{segment_suffix(target)}")
+    reader = VideoReader(source.path, start=start, end=end)
+    with reader, VideoWriter(segment, source, reader.video, with_streams=False) as writer:
+        for frame in reader:
+            writer.write(frame)
+    return join_segments([segment], target, source, start=start, end=end, **joining)
+
+
 CUES = ((100, 400, "gone"), (500, 900, "from before"), (1000, 1200, "whole"), (1300, 1900, "too long"))
 
 
@@ -254,12 +265,7 @@ def test_subtitles_of_a_part_are_cut_at_both_ends_and_move_nothing(kind: str, su
     pictures = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=10:d=2", "-i", tmp_path / "cues.srt")
     source = probe(make(tmp_path / f"in{kind}", *pictures, *H264, "-c:s", "mov_text" if kind == ".mp4" else "subrip"))
     target = tmp_path / f"part{suffix}"
-    segment = tmp_path / f"0{segment_suffix(target)}"
-    reader = VideoReader(source.path, start=0.65, end=1.5)
-    with reader, VideoWriter(segment, source, reader.video, with_streams=False) as writer:
-        for frame in reader:
-            writer.write(frame)
-    assert join_segments([segment], target, source, start=0.65, end=1.5) == []
+    assert cut(source, target, 0.65, 1.5) == []
     assert [float(time) for time in timestamps(target)] == pytest.approx([0.05 + k / 10 for k in range(8)])
     told = subtitle_text(target).split("\n")
     assert [line.replace("00:00:00,", "") for line in told if "-->" in line] == [
@@ -299,13 +305,7 @@ def test_where_streams_of_a_kind_are_left_out_the_others_are_what_they_were(
     coded = (*maps, *languages, *H264, "-c:a", "aac", "-c:s", "subrip")
     source = probe(make(tmp_path / "in.mkv", *inputs, *coded))
     target = tmp_path / f"part{kind}"
-    reader = VideoReader(source.path, start=0.65, end=1.5)
-    segment = tmp_path / f"0{segment_suffix(target)}"
-    with reader, VideoWriter(segment, source, reader.video, with_streams=False) as writer:
-        for frame in reader:
-            writer.write(frame)
-    until = Fraction("1.5")
-    assert join_segments([segment], target, source, extra=[without], start=0.65, end=1.5, until=until) == []
+    assert cut(source, target, 0.65, 1.5, extra=[without], until=Fraction("1.5")) == []
     after = probe(target)
     left = order.replace(without[1], "")
     assert after.index == left.index("v")
@@ -326,15 +326,9 @@ def test_a_text_that_is_shown_since_long_before_the_cut_is_there_still(tmp_path:
     pictures = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=2:d=40", "-i", tmp_path / "cues.srt")
     for kind, codec in ((".mkv", "subrip"), (".mp4", "mov_text")):
         source = probe(make(tmp_path / f"in{kind}", *pictures, *H264, "-g", "10", "-c:s", codec))
-        with VideoReader(source.path, start=30, end=33) as reader:
-            every = list(reader)
         for suffix in (".mkv", ".mp4"):
             target = tmp_path / f"part{suffix}"
-            segment = tmp_path / f"0{segment_suffix(target)}"
-            with VideoWriter(segment, source, reader.video, with_streams=False) as writer:
-                for frame in every:
-                    writer.write(frame)
-            join_segments([segment], target, source, start=30, end=33)
+            cut(source, target, 30, 33)
             assert "00:00:00,000 --> 00:00:03,000\nlong" in subtitle_text(target)
 
 
