@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -11,17 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deblur_cli.commands.console import Progress, say, shown
+from deblur_cli.commands.console import say, shown
 from deblur_cli.commands.options import Device, Models, Overlap, Precision, Tile, engine_options, model_names
 from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from deblur_cli.evaluation.benchmark import Failure, ImageResult
     from deblur_cli.evaluation.datasets import Dataset, Pair
     from deblur_cli.evaluation.gallery import Views
     from deblur_cli.evaluation.journal import Journal
     from deblur_cli.evaluation.perceptual import Lpips
-    from deblur_cli.evaluation.report import ModelReport, Report
+    from deblur_cli.evaluation.report import Report
     from deblur_cli.restoration.processes import Processes
     from models.weights import LoadedModel
 
@@ -44,6 +42,10 @@ def evaluate(
     ] = None,
     sharp: Annotated[Path | None, typer.Option(metavar="DIR", help="Their sharp ones, of the same names.")] = None,
     model: Models = None,
+    restored: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Pictures that another program restored; repeat for several."),
+    ] = None,
     metric: Annotated[
         Literal["lpips"] | None,
         typer.Option(help="A metric beside PSNR and SSIM; lpips takes its package: pip install lpips."),
@@ -81,17 +83,20 @@ def evaluate(
     tile: Tile = "auto",
     overlap: Overlap = None,
 ) -> None:
-    """Score networks by PSNR and two kinds of SSIM, beside the blurred input itself.
+    """Score networks, or what other programs restored, by PSNR and two kinds of SSIM, beside the blurred input itself.
 
     DIR is GOPRO, REDS, RealBlur or Köhler as they are passed around, each scored by its own protocol; any two folders
     are scored by --blurred DIR --sharp DIR. `accelerate launch -m deblur_cli eval …` shares the work out.
     """
-    names = model_names(model)
+    names = [] if restored and not model else model_names(model)
     engines = [engine_options(name, device, precision, tile, overlap, None) for name in names]
     if require_complete and (limit or sequence):
         raise UsageError(f"{'--limit' if limit else '--sequence'} and --require-complete contradict each other")
     from deblur_cli.evaluation.outputs import check_files, check_save
 
+    if not names and (save or journal):
+        option = "--save" if save else "--journal"
+        raise UsageError(f"{option} is for what networks restore, and there is only --restored; name a network by -m")
     files = {"--csv": csv, "--json": json, "--html": html, "--journal": journal}
     check_files(files, save)
     dataset = _dataset(folder, blurred, sharp, split=split, variant=variant, allow_partial=allow_partial)
@@ -111,6 +116,7 @@ def evaluate(
     report, views = _score(
         dataset,
         engines,
+        restored or [],
         processes,
         rounding=not as_float,
         keep_state=not no_state,
@@ -152,6 +158,7 @@ def _dataset(
 def _score(
     dataset: Dataset,
     engines: Sequence[dict[str, Any]],
+    restored: Sequence[Path],
     processes: Processes,
     *,
     rounding: bool,
@@ -160,36 +167,45 @@ def _score(
     files: Mapping[str, Path | None],
     lpips: bool,
 ) -> tuple[Report, dict[str, Mapping[Pair, Views]]]:
+    from deblur_cli.commands.scoring import Scoring
+    from deblur_cli.evaluation.elsewhere import RestoredPictures
     from deblur_cli.evaluation.journal import RAN_AS
     from deblur_cli.evaluation.outputs import folders_for
     from deblur_cli.evaluation.report import Report
+    from deblur_cli.restoration.device import resolve_device
     from models.weights import load_model
 
     # All are loaded before the first is run, so that a wrong name does not come up after an hour.
     loaded = [load_model(engine["model"]) for engine in engines]
-    labels = _labels(loaded)
+    pictures = [RestoredPictures(folder, dataset, resolve_device(processes.device)) for folder in restored]
+    labels = _labels([*(model.label for model in loaded), *(one.folder.name for one in pictures)])
+    networks, others = dict(zip(labels, loaded, strict=False)), dict(zip(labels[len(loaded) :], pictures, strict=True))
+    folders = folders_for(save, list(networks), dataset, files, pictures) if save else {}
     metric = _lpips(processes) if lpips else None
-    conditions = _conditions(dataset, rounding, keep_state, engines, dict(zip(labels, loaded, strict=True)))
     description = metric.description if metric else None
-    folders = folders_for(save, labels, dataset, files) if save else {}
-    journal, pictures = files["--journal"], files["--html"] is not None
-    conditions["--metric"] = description
-    conditions[RAN_AS] = _ran_as(processes, engines, dict(zip(labels, loaded, strict=True)))
     if processes.count > 1 and processes.is_first:
         say(f"{processes.count} processes share {len(dataset.pairs)} pairs; the first one's are shown")
-    run = _Run(dataset, processes, rounding=rounding, keep_state=keep_state, lpips=metric, pictures=pictures)
+    scoring = Scoring(
+        dataset,
+        processes,
+        rounding=rounding,
+        keep_state=keep_state,
+        lpips=metric,
+        pictures=files["--html"] is not None,
+    )
     with ExitStack() as stack:
-        kept = _open(journal, conditions, processes, stack) if journal else None
-        models = [
-            run.score(
-                engine | {"model": model, "device": processes.device},
-                label,
-                folders.get(label),
-                kept,
-            )
-            for model, label, engine in zip(loaded, labels, engines, strict=True)
+        kept = None
+        if (journal := files["--journal"]) is not None:
+            conditions = _conditions(dataset, rounding, keep_state, engines, networks)
+            conditions["--metric"] = description
+            conditions[RAN_AS] = _ran_as(processes, engines, networks)
+            kept = _open(journal, conditions, processes, stack)
+        reports = [
+            scoring.network(engine | {"model": model, "device": processes.device}, label, folders.get(label), kept)
+            for (label, model), engine in zip(networks.items(), engines, strict=True)
         ]
-    return Report(dataset, rounding, tuple(models), description), run.views
+        reports += [scoring.pictures(one, label) for label, one in others.items()]
+    return Report(dataset, rounding, tuple(reports), description), scoring.views
 
 
 def _lpips(processes: Processes) -> Lpips:
@@ -247,102 +263,10 @@ def _ran_as(
     }
 
 
-class _Run:
-    """Scores networks over a dataset, one after the other."""
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        processes: Processes,
-        *,
-        rounding: bool,
-        keep_state: bool,
-        lpips: Lpips | None,
-        pictures: bool,
-    ) -> None:
-        self._dataset = dataset
-        self._processes = processes
-        self._share = processes.share(dataset.groups())
-        self._rounding = rounding
-        self._keep_state = keep_state
-        self._lpips = lpips
-        self._pictures = pictures
-        self.views: dict[str, Mapping[Pair, Views]] = {}
-        """Pictures of each network's best and worst images, where they are wanted."""
-        self._known: dict[Pair, ImageResult] = {}
-        """Results of earlier networks, for what they say of blurred pictures, which are the same for every network."""
-
-    def score(self, engine: dict[str, Any], label: str, save: Path | None, journal: Journal | None) -> ModelReport:
-        """One network over the dataset."""
-        from deblur_cli.evaluation.benchmark import Failure, benchmark, merge, saved_path, whole_groups
-        from deblur_cli.evaluation.gallery import Gallery, with_saved
-        from deblur_cli.evaluation.report import describe
-        from deblur_cli.restoration.restorer import Restorer
-
-        gallery = Gallery()
-        done = journal.results(label, self._share) if journal else {}
-        if save is not None:
-            done = {pair: result for pair, result in done.items() if saved_path(save, pair).is_file()}
-        done = whole_groups(self._dataset, done)
-        notes = journal.notes(label) if journal else []
-
-        def notify(text: str) -> None:
-            notes.append(text)
-            progress.say(f"{label}: {text}")
-            if journal:
-                journal.note(label, text)
-
-        def advance(result: ImageResult | Failure) -> None:
-            if isinstance(result, Failure):
-                progress.say(f"{label}: {result.pair.label} failed: {result.reason}")
-                progress.advance(f"{label}: {result.pair.label} failed")
-                return
-            if journal:
-                journal.add(label, result)
-            progress.advance(f"{label}: {result.pair.label} {result.gain:+.2f} dB")
-
-        progress = Progress(len(self._share) - len(done), label, visible=self._processes.is_first)
-        with progress:
-            restorer = Restorer(**engine, notify=notify)
-            if done:
-                progress.say(f"{label}: {len(done)} of {len(self._share)} images are in the journal already")
-            try:
-                result = benchmark(
-                    restorer,
-                    self._dataset,
-                    rounding=self._rounding,
-                    keep_state=self._keep_state,
-                    save=save,
-                    share=self._share,
-                    done=done.values(),
-                    known=self._known,
-                    lpips=self._lpips,
-                    progress=advance,
-                    look=gallery.add if self._pictures else None,
-                )
-            except OSError as error:
-                raise UsageError(f"the restored pictures or the journal cannot be saved: {error}") from error
-        self._known |= {image.pair: image for image in result.images}
-        shares = self._processes.gather((result, notes, dict(gallery.views)))
-        merged = merge(self._dataset, (share for share, _, _ in shares))
-        if self._pictures:
-            views = dict(ChainMap(*(seen for _, _, seen in shares)))
-            self.views[label] = with_saved(views, merged.images, save) if save else views
-        return describe(
-            restorer,
-            merged,
-            label=label,
-            tile=engine["tile"],
-            overlap=engine["overlap"],
-            notes=list(dict.fromkeys(note for _, said, _ in shares for note in said)),
-            keep_state=self._keep_state and self._dataset.video,
-        )
-
-
-def _labels(models: Sequence[LoadedModel]) -> list[str]:
-    """The models' labels, numbered where two are the same, such as files of one name in different folders."""
+def _labels(names: Sequence[str]) -> list[str]:
+    """The names, numbered where two are the same, such as files of one name in different folders."""
     labels: list[str] = []
-    for own in (shown(model.label) for model in models):
+    for own in map(shown, names):
         label, number = own, 1
         while label in labels:
             number += 1

@@ -22,6 +22,7 @@ from torch import Tensor
 from deblur_cli.errors import DatasetError, DeblurError
 from deblur_cli.evaluation.alignment import score_registered, score_trajectory
 from deblur_cli.evaluation.datasets import Dataset, Pair, Protocol, read_picture
+from deblur_cli.evaluation.elsewhere import RestoredPictures
 from deblur_cli.evaluation.metrics import Scores, round_to_uint8, score
 from deblur_cli.evaluation.sequences import Flicker, FrameRestorer
 from deblur_cli.evaluation.summaries import Summary, mean_of, mean_of_known, means_of_sequences, summarise_pairs
@@ -45,7 +46,8 @@ class ImageResult:
     restored: Scores
     blurred: Scores
     seconds: float
-    """From the blurred image on the device to the restored image on the device, synchronised on both sides."""
+    """From the blurred image on the device to the restored image on the device, synchronised on both sides; NaN for one
+    that was restored elsewhere."""
     flicker: float | None = None
     """Of the restored frame after the one before it (see `sequences.Flicker`); None where it follows none."""
     blurred_flicker: float | None = None
@@ -158,7 +160,7 @@ class BenchmarkResult:
 
 
 def benchmark(
-    restorer: Restorer,
+    restorer: Restorer | RestoredPictures,
     dataset: Dataset,
     *,
     rounding: bool = True,
@@ -177,7 +179,7 @@ def benchmark(
     times hold the network alone. Two pairs at most are in memory.
 
     Args:
-        restorer: the network at work.
+        restorer: the network at work, or what was restored elsewhere.
         dataset: pairs of equal size.
         rounding: score what an 8-bit file would hold; false scores the network's own values.
         keep_state: give a recurrent network its state from frame to frame; false starts it anew with each.
@@ -202,7 +204,8 @@ def benchmark(
     own = [pair for pair in dataset.pairs if pair in shared]
     pairs = [pair for pair in own if pair not in results]
     scorer = _Scorer(dataset, rounding, known or {}, lpips)
-    frames = FrameRestorer(restorer, keep_state=keep_state and dataset.video)
+    keeps = keep_state and dataset.video
+    frames = restorer if isinstance(restorer, RestoredPictures) else FrameRestorer(restorer, keep_state=keeps)
     with ThreadPoolExecutor(1) as helper:
         # The helper does one thing after the other: when a pair has been read, what was to be saved before it has been.
         saving: Future[None] | None = None
@@ -325,7 +328,9 @@ class _Scorer:
         )
 
 
-def _attempt(frames: FrameRestorer, pair: Pair, reading: Future[tuple[Tensor, Tensor]]) -> _Attempt | Failure:
+def _attempt(
+    frames: FrameRestorer | RestoredPictures, pair: Pair, reading: Future[tuple[Tensor, Tensor]]
+) -> _Attempt | Failure:
     """Wait for the pictures, restore the blurred one on the clock."""
     device = frames.device
     try:
@@ -336,7 +341,7 @@ def _attempt(frames: FrameRestorer, pair: Pair, reading: Future[tuple[Tensor, Te
         started = time.perf_counter()
         restored = frames.restore(image)
         synchronize(device)
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started if frames.timed else math.nan
     except DeblurError as error:
         frames.forget()
         return Failure(pair, str(error))

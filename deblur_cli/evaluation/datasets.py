@@ -180,7 +180,7 @@ class Dataset:
         if not self.whole:
             what = f"{self.name} {self.split}".strip()
             left = f", {len(self.left_out)} left out" if self.left_out else ""
-            raise DatasetError(f"{what} is not complete: {self.coverage} pairs{left}{_list(self.missing, ': ')}")
+            raise DatasetError(f"{what} is not complete: {self.coverage} pairs{left}{listed(self.missing, ': ')}")
 
 
 def find_pairs(
@@ -247,7 +247,7 @@ def read_picture(path: Path) -> np.ndarray:
         raise PhotoError(f"'{path}' cannot be read: {error}") from error
 
 
-def _read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Path) -> tuple[int, int]:
     """Width and height from the file's header; raises PhotoError as `read_picture` does."""
     from PIL import Image
 
@@ -328,37 +328,39 @@ def _pair_up(
             problems.append(f"{key} has no {'blurred' if key not in blurred else 'sharp'} picture")
             continue
         try:
-            sizes = _read_size(blurred[key]), _read_size(sharp[key])
+            sizes = read_size(blurred[key]), read_size(sharp[key])
         except PhotoError as error:
             problems.append(f"{key} {error}")
             continue
         if sizes[0] != sizes[1]:
-            problems.append(f"{key} is {_size(sizes[0])} blurred and {_size(sizes[1])} sharp")
+            problems.append(f"{key} is {size_text(sizes[0])} blurred and {size_text(sizes[1])} sharp")
         elif min(sizes[0]) < WINDOW:
-            problems.append(f"{key} is {_size(sizes[0])}, too small for SSIM's {WINDOW}×{WINDOW} window")
+            problems.append(f"{key} is {size_text(sizes[0])}, too small for SSIM's {WINDOW}×{WINDOW} window")
         else:
-            pairs.append(Pair(*_sequence_and_name(key), blurred[key], sharp[key], sizes[0]))
+            pairs.append(Pair(*sequence_and_name(key), blurred[key], sharp[key], sizes[0]))
     place = " and ".join(f"'{folder}'" for folder in dataset.folders)
     if problems and not (allow_partial and pairs):
         rest = " (--allow-partial scores the rest)" if pairs else ""
         count, do = ("1 picture", "does") if len(problems) == 1 else (f"{len(problems)} pictures", "do")
-        raise DatasetError(f"{count} in {place} {do} not pair{rest}{_list(problems, ': ')}")
+        raise DatasetError(f"{count} in {place} {do} not pair{rest}{listed(problems, ': ')}")
     if not pairs:
         raise DatasetError(f"there are no pictures in {place}")
     return replace(dataset, pairs=tuple(pairs), left_out=tuple(problems))
 
 
-def _list(items: Sequence[str], before: str) -> str:
+def listed(items: Sequence[str], before: str) -> str:
     """`before` and the first ten, or nothing where there are none."""
     more = f"; and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
     return f"{before}{'; '.join(items[:_LISTED])}{more}" if items else ""
 
 
-def _sequence_and_name(key: str) -> tuple[str, str]:
+def sequence_and_name(key: str) -> tuple[str, str]:
+    """A pair's sequence and name from a relative path without its ending, or from a flattened copy's name."""
     sequence, _, name = key.rpartition("/")
     flattened = _FLATTENED.fullmatch(name)
     return (flattened["sequence"], flattened["name"]) if flattened and not sequence else (sequence, name)
 
 
-def _size(size: Iterable[int]) -> str:
+def size_text(size: Iterable[int]) -> str:
+    """Such as 1280×720."""
     return "×".join(map(str, size))

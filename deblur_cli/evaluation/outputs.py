@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from deblur_cli.errors import UsageError
 from deblur_cli.evaluation.benchmark import saved_path
 from deblur_cli.evaluation.datasets import Dataset
+from deblur_cli.evaluation.elsewhere import RestoredPictures
 
 
 def check_files(files: Mapping[str, Path | None], save: Path | None) -> None:
@@ -44,9 +45,14 @@ def check_save(save: Path, dataset: Dataset) -> None:
 
 
 def folders_for(
-    save: Path, labels: Sequence[str], dataset: Dataset, files: Mapping[str, Path | None]
+    save: Path,
+    labels: Sequence[str],
+    dataset: Dataset,
+    files: Mapping[str, Path | None],
+    restored: Iterable[RestoredPictures] = (),
 ) -> dict[str, Path]:
-    """The folder of each network's pictures, by its label: no two are one, and no picture is a file that is scored.
+    """The folder of each network's pictures, by its label: no two are one, and no picture is a file that is scored,
+    be it of `dataset` or of those that were `restored` elsewhere.
 
     Raises:
         UsageError: a picture that is scored, or a file of `check_files`, would be written over.
@@ -62,6 +68,7 @@ def folders_for(
         taken.add(name.casefold())
         folders[label] = save / name
     scored = {file.resolve() for pair in dataset.pairs for file in (pair.blurred, pair.sharp, *pair.frames)}
+    scored |= {file.resolve() for one in restored for file in one.files}
     for folder in folders.values():
         for option, path in files.items():
             if path is not None and path.resolve() == folder.resolve():

@@ -6,6 +6,7 @@ import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deblur_cli.evaluation import perceptual
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from deblur_cli.evaluation.datasets import Dataset, Pair
+    from deblur_cli.evaluation.elsewhere import RestoredPictures
     from deblur_cli.evaluation.metrics import Scores
     from deblur_cli.restoration.restorer import Restorer
     from models.registry import Score
@@ -34,22 +36,22 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class ModelReport:
-    """One network's benchmark, and what it ran as."""
+    """One network's benchmark, and what it ran as; or that of pictures, of which it is not known."""
 
     label: str
     """Tells this network from the others of the report."""
-    network: str
-    """Its name in the registry."""
+    network: str | None
+    """Its name in the registry; None for pictures that were restored elsewhere."""
     options: Mapping[str, Any]
     weights: str | None
     """Name of the file of weights; None for an untrained network."""
     sha256: str | None
     published: tuple[Score, ...]
-    device: str
-    hardware: str
-    threads: int
-    precision: str
-    tile: str
+    device: str | None
+    hardware: str | None
+    threads: int | None
+    precision: str | None
+    tile: str | None
     """As asked for: `auto`, 0 for whole images, or the side in pixels."""
     overlap: int | None
     """As asked for, in pixels; None for the network's own."""
@@ -58,6 +60,8 @@ class ModelReport:
     """What the restorer had to say."""
     state: str = "none"
     """What becomes of a recurrent network's state: `kept` from frame to frame, `reset` with each image; else `none`."""
+    pictures: Path | None = None
+    """The folder of pictures that were restored elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,26 @@ def describe(
         result=result,
         notes=tuple(notes),
         state=("kept" if keep_state else "reset") if model.info.recurrent else "none",
+    )
+
+
+def describe_pictures(pictures: RestoredPictures, result: BenchmarkResult, *, label: str) -> ModelReport:
+    """`result` of pictures that were restored elsewhere."""
+    return ModelReport(
+        label=label,
+        network=None,
+        options={},
+        weights=None,
+        sha256=None,
+        published=(),
+        device=None,
+        hardware=None,
+        threads=None,
+        precision=None,
+        tile=None,
+        overlap=None,
+        result=result,
+        pictures=pictures.folder,
     )
 
 
@@ -256,6 +280,8 @@ def _protocol(report: Report) -> str:
 
 
 def _conditions(model: ModelReport) -> str:
+    if model.pictures is not None:
+        return f"{model.label}: pictures of '{model.pictures}', restored elsewhere"
     weights = f"weights {model.weights} sha256 {model.sha256[:12]}" if model.sha256 else "untrained"
     overlap = "" if model.overlap is None else f", overlap {model.overlap}"
     state = {"kept": "state kept from frame to frame, ", "reset": "state reset with each image, ", "none": ""}

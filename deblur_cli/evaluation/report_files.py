@@ -114,9 +114,10 @@ def _document(report: Report) -> dict[str, Any]:
 
 def _model_document(report: Report, model: ModelReport) -> dict[str, Any]:
     result, apart = model.result, report.infinite
-    facts = {key: value for key, value in vars(model).items() if key not in ("result", "published")}
+    facts = {key: value for key, value in vars(model).items() if key not in ("result", "published", "pictures")}
     return {
         **facts,
+        "pictures": None if model.pictures is None else str(model.pictures),
         "published": [asdict(score) for score in model.published],
         "restored": asdict(report.restored(model)),
         "blurred": asdict(summarise_pairs(result.blurred_scores, apart)),

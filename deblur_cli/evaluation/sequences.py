@@ -23,6 +23,8 @@ class FrameRestorer:
     where frames are missing and where the scene changes; or with every picture, unless `keep_state`.
     """
 
+    timed = True
+
     def __init__(self, restorer: Restorer, *, keep_state: bool) -> None:
         self.device: torch.device = restorer.device
         self._restorer = restorer

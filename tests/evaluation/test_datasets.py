@@ -211,7 +211,7 @@ def test_pairing_depends_on_names_alone(blurred: set[str], sharp: set[str], draw
     maps = [{key: Path(f"{side}/{key}.png") for key in keys} for side, keys in (("b", blurred), ("s", sharp))]
     shuffled = [dict(drawn.draw(st.permutations(list(one.items())))) for one in maps]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "_read_size", lambda path: (20, 20))
+        patch.setattr(datasets, "read_size", lambda path: (20, 20))
         if not blurred & sharp:
             with pytest.raises(DatasetError):
                 datasets._pair_up(empty, *maps, allow_partial=True)
