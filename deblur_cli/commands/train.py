@@ -94,7 +94,7 @@ def train(
     from deblur_cli.training.inputs import find_files, load_sources, load_validator
     from deblur_cli.training.learner import load_start
     from deblur_cli.training.recipe import load_recipe
-    from deblur_cli.training.trainer import CHECKPOINT, Limits, default_accelerator, same_sets
+    from deblur_cli.training.trainer import CHECKPOINT, Limits, default_accelerator, same_material, same_sets
     from deblur_cli.training.trainer import train as run_training
 
     chosen = load_recipe(recipe)
@@ -118,6 +118,8 @@ def train(
         tell("nothing to validate on: the last weights are kept; --validation or --photos let the best be found")
     elif not same_sets(before, validator):
         tell("validated on other pictures than before: the best weights are chosen anew from here on")
+    if before.material and not same_material(before, sources):
+        tell(f"trained on other material from here on; before it was {before.material[-1][1]}")
     with Monitor(chosen.batch, quiet=not accelerator.is_main_process) as monitor:
         done = run_training(
             chosen,

@@ -40,6 +40,8 @@ class Progress:
     """Whether the weights that are kept as the best ever had a score."""
     baseline: dict[str, float] = field(default_factory=dict)
     """PSNR in dB of the blurred input of each set that they were validated on."""
+    material: tuple[tuple[int, str], ...] = ()
+    """What was trained on, in words, and from which step on."""
     seconds: float | None = None
     """How long the whole run is to take."""
     plateau: Plateau = field(default_factory=Plateau)
@@ -87,6 +89,7 @@ def read_checkpoint(path: Path) -> tuple[Recipe, Progress, dict[str, Tensor]]:
         raise TrainingError(f"{path}: not a checkpoint of a training run, or damaged ({error})") from error
     # Checkpoints of earlier versions do not say it.
     facts["progress"].setdefault("validated", facts["progress"]["best"] > float("-inf"))
+    facts["progress"]["material"] = tuple(map(tuple, facts["progress"].get("material", ())))
     facts["progress"]["plateau"] = Plateau(**facts["progress"].get("plateau", {}))
     return recipe_from(facts["recipe"]), Progress(**facts["progress"]), tensors
 

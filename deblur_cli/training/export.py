@@ -26,15 +26,14 @@ def write_weights(
     recipe: Recipe,
     progress: Progress,
     scores: dict[str, float],
-    material: dict[str, int],
 ) -> str:
     """Write a network's weights in float16 with their card in the metadata; gives the file's SHA-256.
 
-    `scores` are `Validator.score`'s; `material` counts what was trained on, by kind of source.
+    `scores` are `Validator.score`'s.
     """
     card: dict[str, Any] = {
         "recipe": recipe_table(recipe),
-        "data": ", ".join(f"{count} {kind}" for kind, count in material.items()),
+        "data": "; ".join(f"from step {step} on {what}" if step else what for step, what in progress.material),
         "steps": progress.step,
         "hours": round(progress.elapsed / 3600, 3),
         "device": _device_name(next(network.parameters()).device),

@@ -100,6 +100,8 @@ def train(
         learner.stage = recipe.stages[done.stage]
         if validator and not same_sets(done, validator):
             done = replace(done, best=-math.inf)  # gains on other pictures, which say nothing beside these
+    if not same_material(done, sources):
+        done = replace(done, material=(*done.material, (done.step, _in_words(sources))))
     done = replace(done, seconds=limits.seconds)
     output.mkdir(parents=True, exist_ok=True)
     started = limits.clock() - done.elapsed
@@ -115,7 +117,6 @@ def train(
     for stage in recipe.stages:  # now, and not when an hour has gone into the stages before
         require_sources(sources, stage.weights)
     pool = Pool(sources, recipe.pool, recipe.batch, recipe.seed, accelerator.device, mixture_at, recipe.frames)
-    material = {source.kind: len(source) for source in sources}
     last = min(recipe.steps, limits.steps or recipe.steps)
     curves = Curves(output / CURVES, done.step, active=accelerator.is_main_process, parts=recipe.curves)
     with _room(output), curves:
@@ -153,19 +154,19 @@ def train(
                 if scores["mean"] > done.best:
                     done = replace(done, best=scores["mean"], validated=True, baseline=validator.baseline)
                     if accelerator.is_main_process:
-                        write_weights(learner.average, output / BEST, recipe, done, scores, material)
+                        write_weights(learner.average, output / BEST, recipe, done, scores)
                 if accelerator.is_main_process:
                     write_png(output / PICTURE, validator.picture(learner.scored))
             if accelerator.is_main_process and (finished or done.step % recipe.save_every == 0):
                 save_checkpoint(output / CHECKPOINT, recipe, done, learner.modules, learner.optimizers)
                 if not done.validated:  # none are known to be better than the last
-                    write_weights(learner.average, output / BEST, recipe, done, {}, material)
+                    write_weights(learner.average, output / BEST, recipe, done, {})
             report = Report(done.step, recipe.steps, progress, losses.pop("loss"), rate, elapsed, scores, losses)
             curves.add(report)
             tell(report)
         if accelerator.is_main_process and done.step and not done.validated and not (output / BEST).exists():
             # A run of an earlier version, which kept none without validation, had nothing left to do.
-            write_weights(learner.average, output / BEST, recipe, done, {}, material)
+            write_weights(learner.average, output / BEST, recipe, done, {})
     return done
 
 
@@ -175,6 +176,15 @@ def same_sets(progress: Progress, validator: Validator) -> bool:
     return not before or (
         before.keys() == now.keys() and all(math.isclose(before[name], now[name], abs_tol=1e-3) for name in now)
     )
+
+
+def same_material(progress: Progress, sources: Sequence[Source]) -> bool:
+    """Whether a run was trained on as many things of the same kinds lately; not where that is not known."""
+    return bool(progress.material) and progress.material[-1][1] == _in_words(sources)
+
+
+def _in_words(sources: Sequence[Source]) -> str:
+    return ", ".join(f"{len(source)} {source.kind}" for source in sources)
 
 
 @contextlib.contextmanager

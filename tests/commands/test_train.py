@@ -207,6 +207,19 @@ def test_a_resumed_run_that_is_no_longer_validated_says_so(material: Path, pairs
     assert (material / "run" / "best.safetensors").read_bytes() == validated
 
 
+def test_other_material_is_said_and_stands_in_the_card(material: Path, pairs: Path, run) -> None:
+    arguments = ["train", "--recipe", str(material / "tiny.toml"), "--data", str(pairs), "-o", str(material / "run")]
+    assert run([*arguments, "--stop-at", "2"]).code == 0
+    assert "other material" not in run([*arguments, "--stop-at", "3", "--resume"]).stderr
+    photos = [*arguments, "--photos", str(material / "photos"), "--resume"]
+    more = run([*photos, "--stop-at", "4"])
+    assert "trained on other material from here on; before it was 3 pairs" in more.stderr
+    assert "other material" not in run([*photos, "--stop-at", "5"]).stderr
+    assert run(["train", "-o", str(material / "run"), "--export", str(material / "w.safetensors")]).code == 0
+    data = json.loads((material / "w.json").read_text())["data"]
+    assert data == "3 pairs; from step 3 on 2 photos, 3 pairs", "one of three photos is validated on"
+
+
 def test_a_resumed_run_on_other_pictures_chooses_its_best_weights_anew(material: Path, run) -> None:
     recipe = material / "tiny.toml"
     recipe.write_text(recipe.read_text().replace("validate_every = 12", "validate_every = 2"))
