@@ -20,7 +20,7 @@ import models
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import ClipSource, PhotoSource, load_clips, load_photos
 from deblur_cli.training.recipe import Recipe, Stage
-from deblur_cli.training.trainer import Limits, train
+from deblur_cli.training.trainer import Limits, default_accelerator, train
 from deblur_cli.training.validation import Validator, paired_set, synthetic_set
 from models.lite import PlainBlock, ResidualBlock, UnshuffledUNet
 
@@ -116,7 +116,9 @@ def main() -> None:
         )
         limits = Limits(seconds=60 * arguments.minutes, clock=time.process_time)
         folder = arguments.output / f"{name}-{arguments.loss}-{arguments.rate}"
-        done = train(recipe, sources, folder, validator=validator, limits=limits)
+        done = train(
+            recipe, sources, folder, validator=validator, limits=limits, accelerator=default_accelerator("cpu")
+        )
         network = models.create_model("shape", name=name).to(memory_format=torch.channels_last)
         scores = list(csv.reader((folder / "curves.csv").open()))[-5:]
         row = [

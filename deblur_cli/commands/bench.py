@@ -43,7 +43,8 @@ def bench(
         raise UsageError(f"'{json}' cannot be written: it is a folder, or its folder is not there")
     from rich.console import Console
 
-    from deblur_cli.evaluation.speed import build_notes, build_table, compare, load_or_create, write_json
+    from deblur_cli.evaluation.speed import compare, load_or_create
+    from deblur_cli.evaluation.speed_report import build_notes, build_table, write_json
 
     for name in names:  # so that a wrong name does not come up after an hour
         load_or_create(name)

@@ -91,6 +91,7 @@ def train(
         raise UsageError("which recipe? give --recipe NAME or --recipe FILE.toml")
 
     from deblur_cli.training.checkpoint import Progress, read_checkpoint
+    from deblur_cli.training.data import pool_device
     from deblur_cli.training.inputs import find_files, load_sources, load_validator
     from deblur_cli.training.learner import load_start
     from deblur_cli.training.recipe import load_recipe
@@ -110,7 +111,7 @@ def train(
     files = find_files(photos=photos, clips_folder=clips, data=data, validation=validation)
     accelerator = default_accelerator(device)
     tell = say if accelerator.is_main_process else lambda line: None
-    sources = load_sources(files, chosen.pool, accelerator.device, chosen.frames, tell)
+    sources = load_sources(files, chosen.pool, pool_device(accelerator.device), chosen.frames, tell)
     validator = load_validator(files, chosen, accelerator.device, tell)
     if validator is None and before.validated:
         tell("no validation from here on: best.safetensors stays as it is; give --validation or --photos as before")

@@ -27,7 +27,7 @@ from deblur_cli.evaluation.metrics import Scores, round_to_uint8, score
 from deblur_cli.evaluation.sequences import Flicker, FrameRestorer
 from deblur_cli.evaluation.summaries import Summary, mean_of, mean_of_known, means_of_sequences, summarise_pairs
 from deblur_cli.media.files import replacing
-from deblur_cli.restoration.device import synchronize
+from deblur_cli.restoration.device import is_out_of_memory, synchronize
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.restorer import Restorer
@@ -306,12 +306,12 @@ class _Scorer:
             return attempt
         restored = round_to_uint8(attempt.restored) if self._rounding else attempt.restored * DATA_RANGE
         known = self._known.get(pair)
-        images = [restored] if known else [restored, attempt.blurred]
         try:
+            images = [restored] if known else [restored, attempt.blurred.to(restored.device)]
             own, *of_input = score_images(images, attempt.sharp, pair, self._protocol)
             distances = [self._lpips(image, attempt.sharp) for image in images] if self._lpips else [None]
-        except DeblurError as error:
-            return Failure(pair, str(error))
+        except (DeblurError, MemoryError, RuntimeError) as error:
+            return _failure(pair, error)
         flicker, blurred_flicker = [
             flicker.of(pair, image, attempt.sharp)
             for flicker, image in zip(self._flickers, (restored, attempt.blurred), strict=False)
@@ -342,12 +342,21 @@ def _attempt(
         restored = frames.restore(image)
         synchronize(device)
         seconds = time.perf_counter() - started if frames.timed else math.nan
-    except DeblurError as error:
+    except (DeblurError, MemoryError, RuntimeError) as error:
         frames.forget()
-        return Failure(pair, str(error))
+        return _failure(pair, error)
     if not bool(torch.isfinite(restored).all()):
         return Failure(pair, "the restored image holds values that are not finite")
     return _Attempt(blurred, sharp, restored, seconds)
+
+
+def _failure(pair: Pair, error: Exception) -> Failure:
+    """The failure of a pair by what is wrong with its files or too large for memory; raises what is anything else."""
+    if isinstance(error, DeblurError):
+        return Failure(pair, str(error))
+    if not is_out_of_memory(error):
+        raise error
+    return Failure(pair, "it does not fit into memory beside what else is there")
 
 
 def _read(pair: Pair) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ both sides: the clock of `benchmark`. Reading and writing of files are no part o
 
 from __future__ import annotations
 
-import json
+import logging
 import multiprocessing
 import os
 import platform
@@ -15,26 +15,24 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from deblur_cli.errors import OutOfMemoryError, UsageError
-from deblur_cli.media.files import replacing
 from deblur_cli.restoration.device import PRECISIONS, is_out_of_memory, resolve_device, resolve_precision, synchronize
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.tiling import pad
 from models import LoadedModel, ModelError, create_model, list_models, load_model, model_info
 from models.measure import macs
 
-if TYPE_CHECKING:
-    from rich.table import Table
+_log = logging.getLogger(__name__)
 
 _WARM_UP = 5
 _LEAST_RUNS = 3
@@ -200,13 +198,14 @@ def measure(
         rest = _memory(place, peak=False)
         _timed(step, place, _WARM_UP, least=1)
         seconds = _timed(step, place, runs, least=_LEAST_RUNS)
+        peak = _memory(place, peak=True)
+        precision = "fp32" if restorer is None else restorer.precision
+        flops = matrix_flops(place, precision)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(f"a frame of {width}×{height} does not fit into memory") from error
-    peak = _memory(place, peak=True)
-    precision = "fp32" if restorer is None else restorer.precision
-    return Timing(precision, tuple(seconds), peak, rest, matrix_flops(place, precision), tuple(notes))
+    return Timing(precision, tuple(seconds), peak, rest, flops, tuple(notes))
 
 
 def matrix_flops(device: torch.device, precision: str) -> float:
@@ -227,82 +226,18 @@ def matrix_flops(device: torch.device, precision: str) -> float:
     return 2 * side**3 / best
 
 
-def build_table(speeds: Iterable[Speed]) -> Table:
-    """Two rows for each network and size: plain eager float32, and ours."""
-    from rich.table import Table
-
-    table = Table()
-    for heading in ("network", "size", "path", "precision"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("ms/frame", "MP/s", "speed-up", "peak MB", "% of matrix peak"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for speed in speeds:
-        size = f"{speed.width}×{speed.height}"
-        for path, timing, gain in (("plain eager", speed.eager, 1.0), ("deblur", speed.engine, speed.speed_up)):
-            if timing is None:
-                table.add_row(speed.label, size, path, "", "out of memory", *["-"] * 4)
-                continue
-            table.add_row(
-                speed.label,
-                size,
-                path,
-                timing.precision,
-                f"{timing.milliseconds:.1f}",
-                f"{speed.megapixels_per_second(timing):.2f}",
-                "-" if gain is None else f"{gain:.2f}",
-                "-" if timing.peak_bytes is None else f"{timing.peak_bytes / 1e6:.0f}",
-                f"{100 * speed.matrix_share(timing):.1f}",
-            )
-    return table
-
-
-def build_notes(speeds: Iterable[Speed]) -> list[str]:
-    """What the table's numbers were taken with, a line each; a line that holds for several rows comes once."""
-    lines: dict[str, None] = {}
-    for speed in speeds:
-        timings = [timing for timing in (speed.eager, speed.engine) if timing is not None]
-        lines[f"device {speed.device} ({speed.hardware}), {speed.threads} threads, torch {torch.__version__}"] = None
-        lines["protocol: batch 1, frame on the device before and after, synchronised, median after a warm-up"] = None
-        if speed.device == "cpu":
-            lines["note: peak memory is that of a whole process, with Python and torch"] = None
-        name = f"{speed.label} at {speed.width}×{speed.height}"
-        taken = ", ".join(
-            f"{len(timing.seconds)} frames in {timing.precision} "
-            f"(matrix product {timing.matrix_flops / 1e12:.3g} TFLOP/s, at rest {_megabytes(timing.rest_bytes)})"
-            for timing in timings
-        )
-        lines[f"{name}: tile {speed.tile}, {2 * speed.macs / 1e9:,.1f} GFLOP a frame, {taken}"] = None
-        if speed.sha256 is None:
-            lines[f"note: {speed.label}: no weights are shipped, timed with random ones"] = None
-        for note in (note for timing in timings for note in timing.notes):
-            lines[f"note: {name}: {note}"] = None
-    return list(lines)
-
-
-def write_json(speeds: Iterable[Speed], path: Path) -> None:
-    """Every time taken, all that decides it, and the figures of the table.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    from deblur_cli import __version__
-
-    document = {
-        "versions": {"deblur": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "speeds": [_plain(speed) for speed in speeds],
-    }
-    with replacing(path) as stream:
-        # Names of files may hold bytes that are no text; they come back as they were.
-        stream.write((json.dumps(document, indent=2) + "\n").encode("utf-8", "surrogateescape"))
-
-
 def _measure_apart(path: Literal["eager", "engine"], *asked: Any) -> Timing | None:
     """`measure` in a process that is started for it; None where memory ran out."""
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawning, initializer=_end_with_parent) as process:
         try:
             return process.submit(measure, path, *asked).result()
-        except (OutOfMemoryError, BrokenProcessPool):  # the latter where the system ended it for want of memory
+        except OutOfMemoryError:
+            return None
+        except BrokenProcessPool:
+            logging.getLogger(__name__).warning(
+                "a process that measured was ended, most often for want of memory, which it counts as"
+            )
             return None
 
 
@@ -378,20 +313,3 @@ def _macs(model: LoadedModel, width: int, height: int) -> int:
     with torch.device("meta"):
         network = create_model(model.info.name, **model.options).eval()
     return macs(network, height + -height % multiple, width + -width % multiple)
-
-
-def _plain(speed: Speed) -> dict[str, Any]:
-    """`speed` with the figures that follow from it."""
-    document: dict[str, Any] = {**asdict(speed), "speed_up": speed.speed_up}
-    for path, timing in (("eager", speed.eager), ("engine", speed.engine)):
-        if timing is not None:
-            document[path] |= {
-                "milliseconds": timing.milliseconds,
-                "megapixels_per_second": speed.megapixels_per_second(timing),
-                "matrix_share": speed.matrix_share(timing),
-            }
-    return document
-
-
-def _megabytes(count: int | None) -> str:
-    return "unknown" if count is None else f"{count / 1e6:.0f} MB"

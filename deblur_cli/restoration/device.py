@@ -12,6 +12,7 @@ import ctypes
 import functools
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -37,12 +38,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
 def resolve_device(name: str = "auto") -> torch.device:
     """The device that `name` means: `auto` (CUDA, else MPS, else the processor), `cpu`, `cuda`, `cuda:N` or `mps`.
 
+    A GPU that torch was not built for, as those of before 2018 are to its newer builds, is none to `auto`.
+
     Raises:
         UsageError: there is no such device on this machine, or no such name.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
+        if torch.cuda.is_available() and _has_kernels(current := torch.device("cuda", torch.cuda.current_device())):
+            return current
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())) or name[-1:] == ":":
@@ -64,7 +67,23 @@ def _cuda_device(index: int | None) -> torch.device:
     index = torch.cuda.current_device() if index is None else index
     if index >= count:
         raise UsageError(f"there is no cuda:{index}; the last of the {count} CUDA devices here is cuda:{count - 1}")
-    return torch.device("cuda", index)
+    device = torch.device("cuda", index)
+    if not _has_kernels(device):
+        raise UsageError(
+            f"this torch ({torch.__version__}) was not built for the GPU {torch.cuda.get_device_name(device)}; "
+            "use --device cpu, or install a build for it"
+        )
+    return device
+
+
+def _has_kernels(device: torch.device) -> bool:
+    """Whether this build of torch has code that a CUDA GPU can run: for its generation, or to be translated for it."""
+    built = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", name) for name in torch.cuda.get_arch_list()]
+    known = [(match[1], (int(match[2]), int(match[3]))) for match in built if match]
+    if not known:  # ROCm's names, or none: then nothing can be said
+        return True
+    own = torch.cuda.get_device_capability(device)
+    return any(made <= own and (kind == "compute" or made[0] == own[0]) for kind, made in known)
 
 
 def resolve_precision(name: str, device: torch.device, half_precision: bool = True) -> str:
@@ -204,16 +223,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # The processor's allocator, Apple's GPU, pinned memory, cuBLAS, cuDNN and cuFFT have no class of their own for it;
-    # on a card that torch's cache has filled, the last two say no more than these words. With a limit on the address
-    # space (ulimit -v), oneDNN says what it could not do, and not why.
+    # on a card that torch's cache has filled, the last three say no more than these words. Torch's allocator asks NVML
+    # for its message, and where that does not answer (in containers, on a part of a GPU) complains of it alone. With a
+    # limit on the address space (ulimit -v), oneDNN says what it could not do, and not why. What kernels cannot index
+    # with 32 bits wants smaller tiles as well.
     signs = (
         "DefaultCPUAllocator",
         "MPS backend out of memory",
         "CUDA out of memory",
+        "HIP out of memory",
         "CUDA error: out of memory",
+        "CUDA driver error: out of memory",
+        "NVML_SUCCESS ==",
         "STATUS_ALLOC_FAILED",
+        "ALLOCATION_FAILED",
+        "CUBLAS_STATUS_NOT_INITIALIZED",
+        "CUDNN_STATUS_NOT_INITIALIZED",
+        "CUDNN_STATUS_INTERNAL_ERROR",
         "CUFFT_ALLOC_FAILED",
         "CUFFT_INTERNAL_ERROR",
+        "32-bit index",
         "unable to find an engine to execute this computation",
         "could not create a primitive",
         "could not create a memory",

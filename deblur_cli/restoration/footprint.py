@@ -1,10 +1,11 @@
 """How much memory a network takes for its activations: a small image is run, and the bytes of all tensors alive at a
-time are counted.
+time are counted, and the values of the largest.
 """
 
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,16 @@ _SCRATCH = 2.0
 on processors, the most where the allocator keeps its blocks (`device.tune_allocator`)."""
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """What a network takes for each pixel of an image."""
+
+    bytes: float
+    """At its peak, in float32, input and output included."""
+    values: float
+    """Of the largest tensor."""
+
+
 class _LiveBytes(TorchFunctionMode):
     """Counts the bytes of the tensors that are made while it is entered, for as long as each lives.
 
@@ -30,6 +41,7 @@ class _LiveBytes(TorchFunctionMode):
         super().__init__()
         self.live = 0
         self.peak = 0
+        self.largest = 0
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -44,6 +56,7 @@ class _LiveBytes(TorchFunctionMode):
             return
         self._known.add(storage)
         self.live += storage.nbytes()
+        self.largest = max(self.largest, storage.nbytes())
         self.peak = max(self.peak, self.live)
         weakref.finalize(storage, self._forget, storage.nbytes())
 
@@ -51,8 +64,8 @@ class _LiveBytes(TorchFunctionMode):
         self.live -= size
 
 
-def bytes_per_pixel(network: nn.Module, device: torch.device, multiple_of: int = 1, recurrent: bool = False) -> float:
-    """Peak bytes that `network` takes in float32 for each pixel of an image, input and output included.
+def footprint(network: nn.Module, device: torch.device, multiple_of: int = 1, recurrent: bool = False) -> Footprint:
+    """What `network` takes.
 
     Args:
         network: N×3×H×W to the same, on `device`.
@@ -65,4 +78,4 @@ def bytes_per_pixel(network: nn.Module, device: torch.device, multiple_of: int =
     with torch.no_grad(), counter:
         blurred = torch.zeros(1, 3, side, side, device=device)
         network(blurred, None) if recurrent else network(blurred)
-    return counter.peak / side**2 * _SCRATCH
+    return Footprint(counter.peak / side**2 * _SCRATCH, counter.largest / torch.float32.itemsize / side**2)

@@ -9,7 +9,7 @@ import torch
 
 from deblur_cli.errors import OutOfMemoryError, UsageError
 from deblur_cli.restoration import device as devices
-from deblur_cli.restoration.footprint import bytes_per_pixel
+from deblur_cli.restoration.footprint import Footprint, footprint
 from deblur_cli.restoration.tiling import TilePlan, largest_overlap, plan_tiles
 from models import LoadedModel
 from models.whole_image import SharedStatistics
@@ -19,7 +19,10 @@ SMALLEST_TILE = 64
 
 WHOLE_PIXELS = {"cpu": 2_100_000, "cuda": 16_000_000, "mps": 16_000_000}
 """Up to how many pixels `auto` restores an image whole: a processor is as fast on larger ones in tiles and needs a
-fraction of the memory; a GPU's kernels index with 32 bits, and 16 Mpx with 128 channels are just below that."""
+fraction of the memory; on a GPU see `_INDEXED` as well."""
+
+_INDEXED = 2**31 - 1
+"""The most values of a tensor that all of a GPU's kernels can index; some have 32 bits for it."""
 
 _TILES = (2048, 1536, 1024, 768, 512, 384, 256)
 """Tiles with their context that `auto` chooses from, the largest that fits."""
@@ -96,7 +99,7 @@ class TilePlanner:
 
     def at_a_time(self, plan: TilePlan) -> int:
         """How many tiles go through at a time: as fit into memory by the estimate, and as kernels index; at least 1."""
-        indexed = WHOLE_PIXELS[self._device.type] // plan.tile_pixels
+        indexed = self._whole_pixels // plan.tile_pixels
         return max(1, min(indexed, self._budget() // self._needs(plan.tile_pixels)))
 
     def _choose_tile(self, image_pixels: int, budget: int) -> int:
@@ -105,7 +108,7 @@ class TilePlanner:
             return self._tile + 2 * min(self._overlap, self._tile)
         # Tiles that share statistics are gone through again and again: a processor does that only for want of memory.
         unlimited = self._device.type == "cpu" and SharedStatistics(self._model.network).needed
-        if (unlimited or image_pixels <= WHOLE_PIXELS[self._device.type]) and self._needs(image_pixels) <= budget:
+        if (unlimited or image_pixels <= self._whole_pixels) and self._needs(image_pixels) <= budget:
             return 0
         comfort = min(budget, _COMFORT) if self._device.type == "cpu" else budget
         side = self._largest_tile(comfort)
@@ -118,13 +121,18 @@ class TilePlanner:
 
     def _needs(self, pixels: int) -> int:
         """Estimated bytes of activations for so many pixels, in fp32; in half precision it is less."""
-        return int(self._bytes_per_pixel * pixels)
+        return int(self._footprint.bytes * pixels)
+
+    @property
+    def _whole_pixels(self) -> int:
+        most = WHOLE_PIXELS[self._device.type]
+        return most if self._device.type == "cpu" else min(most, int(_INDEXED / self._footprint.values))
 
     @functools.cached_property
-    def _bytes_per_pixel(self) -> float:
+    def _footprint(self) -> Footprint:
         info = self._model.info
         try:
-            return bytes_per_pixel(self._model.network, self._device, info.multiple_of, info.recurrent)
+            return footprint(self._model.network, self._device, info.multiple_of, info.recurrent)
         except (MemoryError, RuntimeError) as error:
             if not devices.is_out_of_memory(error):
                 raise

@@ -350,6 +350,11 @@ class Pool:
         return source.draw(self._chunk, self.settings.size, blur, dice, self.frames)
 
 
+def pool_device(device: torch.device) -> torch.device:
+    """Where pairs are made for training on `device`: there, but for Apple's GPUs, on which no bicubic sampling runs."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def require_sources(sources: Sequence[Source], weights: Mapping[str, float]) -> None:
     """Raise `DatasetError` unless there is a source of a kind that has a weight."""
     wanted = [kind for kind, weight in weights.items() if weight > 0]

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from deblur_cli.restoration.device import is_out_of_memory
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import Progress, read_checkpoint, restore_checkpoint, save_checkpoint
 from deblur_cli.training.curves import Curves, Report
-from deblur_cli.training.data import Pool, Source, require_sources
+from deblur_cli.training.data import Pool, Source, pool_device, require_sources
 from deblur_cli.training.export import BEST, write_weights
 from deblur_cli.training.learner import Learner, load_start
 from deblur_cli.training.pictures import write_png
@@ -30,6 +31,9 @@ from deblur_cli.training.validation import Validator
 CHECKPOINT = "checkpoint.safetensors"
 CURVES = "curves.csv"
 PICTURE = "validation.png"
+
+_PATIENCE = timedelta(hours=6)
+"""How long one process waits for the others, of which the first may have to fetch half a gigabyte."""
 
 _ADJUSTABLE = ("name", "source", "steps", "rate", "final_rate", "gradient_norm")
 """What may be another in a recipe than in the checkpoint that is gone on from: a longer run, or a calmer one, by a file
@@ -116,7 +120,8 @@ def train(
 
     for stage in recipe.stages:  # now, and not when an hour has gone into the stages before
         require_sources(sources, stage.weights)
-    pool = Pool(sources, recipe.pool, recipe.batch, recipe.seed, accelerator.device, mixture_at, recipe.frames)
+    making = pool_device(accelerator.device)
+    pool = Pool(sources, recipe.pool, recipe.batch, recipe.seed, making, mixture_at, recipe.frames)
     last = min(recipe.steps, limits.steps or recipe.steps)
     curves = Curves(output / CURVES, done.step, active=accelerator.is_main_process, parts=recipe.curves)
     with _room(output), curves:
@@ -125,8 +130,8 @@ def train(
             progress = progress_at(done.step)
             stage, rate = recipe.stage_at(progress), recipe.rate_at(done.step, progress, done.plateau.factor)
             with _memory(f"batch of {recipe.batch} and crop of {stage.crop}"):
-                batch = pool.batch(done.step, stage.crop)
-                found = learner.learn(stage, batch, done.step, rate)
+                blurred, sharp = (images.to(accelerator.device) for images in pool.batch(done.step, stage.crop))
+                found = learner.learn(stage, (blurred, sharp), done.step, rate)
             # What all processes have to agree on, in one exchange: losses, time, whether somebody wants to stop.
             own = torch.tensor([limits.clock() - started, float(wants_to_stop())], device=accelerator.device)
             exchanged = accelerator.reduce(torch.cat([own, torch.stack(list(found.values()))]), "mean")
@@ -224,13 +229,20 @@ def _way_on(output: Path) -> str:
 
 def default_accelerator(device: str = "auto") -> Any:
     """An Accelerator with bfloat16 where the device is fast at it."""
-    from accelerate import Accelerator
+    from accelerate import Accelerator, InitProcessGroupKwargs
 
     from deblur_cli.restoration.device import fast_bfloat16, resolve_device, tune_allocator
 
     chosen = resolve_device(device)
     if chosen.type == "cpu":
         tune_allocator()
-    elif chosen.type == "cuda" and chosen.index is not None and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        torch.cuda.set_device(chosen)  # accelerate takes the current one; several processes have one each
-    return Accelerator(cpu=chosen.type == "cpu", mixed_precision="bf16" if fast_bfloat16(chosen) else "no")
+    elif chosen.type == "cuda" and "LOCAL_RANK" not in os.environ:
+        torch.cuda.set_device(chosen)  # accelerate takes the current one; of several processes each has its own
+    # The camera's path and the discrete cosines of JPEG are matrix products, which some images of torch take in TF32:
+    # that has 10 bits for a pixel's place.
+    torch.set_float32_matmul_precision("highest")
+    return Accelerator(
+        cpu=chosen.type == "cpu",
+        mixed_precision="bf16" if fast_bfloat16(chosen) else "no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+    )

@@ -121,6 +121,22 @@ def test_what_the_restorer_cannot_do_is_a_failure(dataset: Dataset) -> None:
     assert "not finite" in run(dataset, lambda blurred: blurred * math.nan).failures[0].reason
 
 
+def test_no_memory_beside_the_restorer_is_a_failure(dataset: Dataset) -> None:
+    known = {pair: run(dataset).images[number] for number, pair in enumerate(dataset.pairs)}
+    seen: list[int] = []
+
+    def lpips(image: Tensor, sharp: Tensor) -> float:
+        seen.append(1)
+        if len(seen) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 0.5
+
+    result = run(dataset, known=known, lpips=lpips)
+    assert [failure.pair for failure in result.failures] == [dataset.pairs[1]]
+    assert "memory" in result.failures[0].reason
+    assert [image.lpips for image in result.images] == [0.5, 0.5]
+
+
 def test_a_fault_in_a_network_is_no_failure_of_a_picture(dataset: Dataset) -> None:
     def fault(blurred: Tensor) -> Tensor:
         raise RuntimeError("a fault")

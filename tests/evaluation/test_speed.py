@@ -14,7 +14,8 @@ from rich.console import Console
 
 from deblur_cli.errors import OutOfMemoryError, UsageError
 from deblur_cli.evaluation import speed as module
-from deblur_cli.evaluation.speed import Speed, Timing, build_notes, build_table, compare, measure, write_json
+from deblur_cli.evaluation.speed import Speed, Timing, compare, measure
+from deblur_cli.evaluation.speed_report import build_notes, build_table, write_json
 from models import ModelError
 from models.tiny import TinyRecurrent
 
@@ -154,7 +155,7 @@ def test_a_network_without_weights_is_timed_with_random_ones() -> None:
 
 @pytest.mark.parametrize("error", [OutOfMemoryError("full"), BrokenProcessPool("killed")])
 def test_a_path_that_runs_out_of_memory_leaves_the_other(
-    quick: None, monkeypatch: pytest.MonkeyPatch, error: Exception
+    quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     def fail(path: str, *asked: object) -> Timing:
         if path == "eager":
@@ -164,6 +165,7 @@ def test_a_path_that_runs_out_of_memory_leaves_the_other(
     monkeypatch.setattr(module, "measure", fail)
     found = compare("test-tiny", 16, 16, device="cpu")
     assert found.eager is None and found.engine is ENGINE
+    assert ("was ended" in caplog.text) == isinstance(error, BrokenProcessPool)
 
 
 def test_an_allocation_that_fails_is_out_of_memory(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,34 @@ def test_cuda_names_carry_an_index() -> None:
         devices.resolve_device("cuda:2")
 
 
+@pytest.mark.parametrize(
+    ("built", "capability", "runs"),
+    [
+        (["sm_75", "sm_80", "sm_90", "compute_90"], (7, 5), True),
+        (["sm_75", "sm_80", "sm_90"], (8, 9), True),  # of the same generation
+        (["sm_75", "sm_80"], (7, 0), False),
+        (["sm_75", "sm_80"], (9, 0), False),
+        (["sm_75", "sm_80", "compute_80"], (9, 0), True),  # translated for it
+        (["sm_90a", "sm_100", "sm_120"], (12, 0), True),
+        (["sm_90", "sm_120"], (10, 0), False),
+        (["gfx90a", "gfx942"], (9, 4), True),
+        ([], (9, 0), True),
+    ],
+)
+@pytest.mark.usefixtures("two_gpus")
+def test_a_gpu_that_torch_was_not_built_for_is_none(
+    built: list[str], capability: tuple[int, int], runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old One")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert devices.resolve_device("auto").type == ("cuda" if runs else "cpu")
+    if not runs:
+        with pytest.raises(UsageError, match="not built for the GPU Old One"):
+            devices.resolve_device("cuda:0")
+
+
 @pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps"])
 def test_a_missing_gpu_is_said_with_a_way_on(name: str) -> None:
@@ -199,6 +227,10 @@ def test_available_ram_is_never_unknown(tmp_path: Path) -> None:
         (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
         (RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError('NVML_SUCCESS == r INTERNAL ASSERT FAILED at "/c10/cuda/CUDACachingAllocator.cpp":838'), True),
+        (RuntimeError("input tensor must fit into 32-bit index math"), True),
         (RuntimeError("GET was unable to find an engine to execute this computation"), True),
         (RuntimeError("could not create a primitive"), True),
         (RuntimeError("could not create a memory object"), True),

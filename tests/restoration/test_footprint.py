@@ -8,8 +8,8 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.restoration import footprint
-from deblur_cli.restoration.footprint import bytes_per_pixel
+from deblur_cli.restoration import footprint as module
+from deblur_cli.restoration.footprint import footprint
 from models import create_model
 
 FLOAT = 4
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def estimate(network: nn.Module, multiple_of: int = 1, recurrent: bool = False) -> float:
-    return bytes_per_pixel(network, CPU, multiple_of, recurrent) / footprint._SCRATCH
+    return footprint(network, CPU, multiple_of, recurrent).bytes / module._SCRATCH
 
 
 class Halves(nn.Module):
@@ -36,6 +36,13 @@ def test_what_is_alive_at_a_time_is_counted_and_what_was_dropped_is_not() -> Non
     # nn.Sequential holds a layer's input and its output, and we hold the image.
     assert estimate(nn.Sequential(nn.Conv2d(3, 8, 1))) == (3 + 8) * FLOAT
     assert estimate(chain) == (3 + 3 + 3) * FLOAT
+
+
+def test_the_largest_tensor_is_found() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 20, 1), nn.Conv2d(20, 3, 1))
+    assert footprint(network, CPU).values == 20
+    # Nine outputs of 256 channels at a quarter of the sides are put together before they are fused.
+    assert footprint(create_model("msr2b").eval(), CPU, 4).values == 9 * 256 / 16
 
 
 def test_views_and_operations_in_place_take_nothing() -> None:

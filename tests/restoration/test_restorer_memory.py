@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from deblur_cli import Restorer
 from deblur_cli.errors import OutOfMemoryError
 from deblur_cli.restoration import device as devices
+from deblur_cli.restoration.footprint import Footprint
 from models.weights import shipped_weights
 from models.whole_image import SharedStatistics, WholeImageMean
 from tests.restoration.networks import Apply, loaded, random_pixels, residual_network
@@ -37,7 +38,7 @@ def test_where_context_is_most_of_a_tile_memory_decides_and_not_comfort() -> Non
 
     def pixels_computed(overlap: int, memory_limit: int) -> float:
         planner = Restorer(model, device="cpu", overlap=overlap, memory_limit=memory_limit)._planner
-        planner._bytes_per_pixel = 4000.0  # tiles of 256 are comfortable
+        planner._footprint = Footprint(bytes=4000.0, values=1.0)  # tiles of 256 are comfortable
         plan = planner.plan(4000, 6000)
         return plan.tile_count * plan.tile_pixels / (4000 * 6000)
 
@@ -104,18 +105,22 @@ def test_a_network_that_looks_at_all_of_an_image_gets_it_whole_where_memory_allo
 
 
 @pytest.mark.skipif(not shipped_weights("lite"), reason="no weights of lite are shipped yet")
-def test_tiles_of_the_shipped_network_agree_with_the_whole() -> None:
-    # Of a photo's kind: smooth areas, edges and texture.
+@pytest.mark.parametrize(("tile", "size", "tiles"), [(256, (832, 832), 4), (700, (448, 1280), 2)])
+def test_tiles_of_the_shipped_network_agree_with_the_whole(tile: int, size: tuple[int, int], tiles: int) -> None:
+    # Of a photo's kind: smooth areas, edges and texture. No larger than it takes to be cut, in both directions once.
+    height, width = size
     generator = np.random.default_rng(0)
-    coarse = torch.from_numpy(generator.random((1, 3, 32, 40), dtype=np.float32))
-    image = nn.functional.interpolate(coarse, size=(1024, 1280), mode="bicubic").clamp(0, 1)
-    image[:, :, 200:800, 300:1000] = image[:, :, 200:800, 300:1000].round()
+    coarse = torch.from_numpy(generator.random((1, 3, height // 32, width // 32), dtype=np.float32))
+    image = nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
+    inner = image[:, :, height // 5 : height * 4 // 5, width // 4 : width * 3 // 4]
+    inner.copy_(inner.round())
     pixels = (image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     whole = Restorer("lite", device="cpu", tile=0).restore(pixels).astype(int)
-    for tile in (256, 700):
-        difference = np.abs(Restorer("lite", device="cpu", tile=tile).restore(pixels) - whole)
-        assert difference.mean() <= 0.5
-        assert difference.max() <= 3
+    restorer = Restorer("lite", device="cpu", tile=tile)
+    assert restorer._planner.plan(*size).tile_count == tiles
+    difference = np.abs(restorer.restore(pixels) - whole)
+    assert difference.mean() <= 0.5
+    assert difference.max() <= 3
 
 
 class Repeating(nn.Module):
@@ -293,6 +298,20 @@ def test_large_images_go_in_tiles_of_their_own_accord() -> None:
     restorer.restore(random_pixels((720, 1280), np.uint8))
     assert network.seen == [(1, 3, 720, 1280)]
     assert not said
+
+
+@pytest.mark.parametrize(("values", "whole"), [(64.0, 16_000_000), (256.0, 8_388_607)])
+def test_on_a_gpu_no_tensor_has_more_values_than_kernels_index(
+    values: float, whole: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "available_memory", lambda device: 1 << 40)
+    planner = Restorer("test-tiny", device="cpu")._planner
+    planner._device = torch.device("cuda", 0)
+    planner._footprint = Footprint(bytes=1.0, values=values)
+    side = int(whole**0.5)
+    assert planner.plan(side, side).tile_count == 1
+    assert planner.plan(side + 2, side + 2).tile_count > 1
+    assert planner.at_a_time(planner.plan(side // 2, side // 2)) in (3, 4)  # rounded up to the network's multiple
 
 
 @pytest.mark.parametrize(("told", "processes"), [("4", 4), ("1", 1), ("0", 1), ("-2", 1), ("many", 1), ("", 1)])

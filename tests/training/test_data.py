@@ -18,6 +18,7 @@ from deblur_cli.training.data import (
     PoolSettings,
     load_clips,
     load_photos,
+    pool_device,
 )
 
 CPU = torch.device("cpu")
@@ -235,3 +236,8 @@ def test_fast_clips_are_kept_whole_and_slow_ones_give_a_still_a_second(tmp_path:
     (tmp_path / "no.mp4").write_bytes(b"not a video")
     with pytest.raises(DatasetError, match=r"no\.mp4"):
         load_clips([tmp_path / "no.mp4"])
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", "cpu"), ("cuda:1", "cuda:1"), ("mps", "cpu")])
+def test_pairs_are_made_where_they_are_trained_on_unless_it_cannot_sample(device: str, expected: str) -> None:
+    assert pool_device(torch.device(device)) == torch.device(expected)
