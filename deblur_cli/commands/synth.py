@@ -48,7 +48,10 @@ def synth(
     if frames % 2 == 0:
         raise UsageError(f"--frames must be odd, so that there is a middle frame; {frames} is not")
 
-    if sheet and (sheet.suffix.lower() != ".png" or not sheet.parent.is_dir()):
+    # The output folder is made when the first pair is written.
+    if sheet and (
+        sheet.suffix.lower() != ".png" or not (sheet.parent.is_dir() or sheet.parent.resolve() == output.resolve())
+    ):
         raise UsageError(f"--sheet {sheet}: name a .png in a folder that is there")
 
     from dataclasses import replace
@@ -72,7 +75,9 @@ def synth(
     photos = [file.path for file in gather_photos(stills).files] if stills else []
     if not photos and not clips:
         raise UsageError(f"there is no photo or video in {', '.join(inputs)}")
-    for sequence in [*([_STILLS] if photos else []), *(clip.stem for clip in clips)]:
+    taken = {_STILLS}
+    sequences = [_unused(clip.stem, taken) for clip in clips]
+    for sequence in [*([_STILLS] if photos else []), *sequences]:
         if (output / "train" / sequence).exists():
             raise UsageError(f"{output / 'train' / sequence} is there already; take another folder, or remove it")
     made = failed = 0
@@ -96,15 +101,14 @@ def synth(
             failed += 1
             say(f"failed: {error}")
 
-    names, sequences = set[str](), {_STILLS}
+    names = set[str]()
     for photo in photos:
         name = _unused(photo.stem, names)
         with one_of_several():
             for number in range(count):
                 # Names that ended in numbers would say that one is the next frame of the other.
                 keep(synthesise_photo(photo, blur, seed, number), _STILLS, f"{name}_{number:03d}_still")
-    for clip in clips:
-        sequence = _unused(clip.stem, sequences)
+    for clip, sequence in zip(clips, sequences, strict=True):
         with one_of_several():
             for number, pair in enumerate(synthesise_clip(clip, frames, say)):
                 keep(pair, sequence, f"{number:06d}")

@@ -69,11 +69,13 @@ def folders_for(
         folders[label] = save / name
     scored = {file.resolve() for pair in dataset.pairs for file in (pair.blurred, pair.sharp, *pair.frames)}
     scored |= {file.resolve() for one in restored for file in one.files}
+    options = {path.resolve(): option for option, path in files.items() if path is not None}
     for folder in folders.values():
-        for option, path in files.items():
-            if path is not None and path.resolve() == folder.resolve():
-                raise UsageError(f"{option} '{path}' is in the way of --save, which makes a folder there")
+        if option := options.get(folder.resolve()):
+            raise UsageError(f"{option} '{folder}' is in the way of --save, which makes a folder there")
         for target in (saved_path(folder, pair) for pair in dataset.pairs):
             if target.resolve() in scored:
                 raise UsageError(f"--save {save} would write over '{target}', which is scored; name another folder")
+            if option := options.get(target.resolve()):
+                raise UsageError(f"{option} and --save would both write '{target}'; name another file")
     return folders

@@ -308,8 +308,10 @@ def _remarks(report: Report) -> Iterator[str]:
     if identical := report.blurred.identical:
         yield f"note: blurred input identical to the sharp image: {identical}, PSNR inf"
     if infinite := report.infinite:
-        # All means of PSNR are compared with each other, so a pair that one cannot hold is in none.
-        yield f"note: pairs of infinite PSNR, left out of every mean of PSNR and gain: {len(infinite)}"
+        if infinite >= report.blurred_scores.keys():
+            yield "note: every pair has an infinite PSNR, so there is no gain; means of PSNR are of the finite ones"
+        else:  # All means of PSNR are compared with each other, so a pair that one cannot hold is in none.
+            yield f"note: pairs of infinite PSNR, left out of every mean of PSNR and gain: {len(infinite)}"
     for model in report.models:
         result = model.result
         if result.restored.identical:

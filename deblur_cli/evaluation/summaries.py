@@ -39,12 +39,11 @@ def summarise(scores: Iterable[Scores]) -> Summary:
 
 
 def summarise_pairs(scores: Mapping[Pair, Scores], apart: Collection[Pair]) -> Summary:
-    """`summarise` with the PSNR of the pairs `apart` in no mean, so that means that are compared cover the same."""
+    """`summarise` with the PSNR of the pairs `apart` in no mean, so that means that are compared cover the same; where
+    all pairs are `apart`, and there is nothing to compare, with those that are finite."""
     whole = summarise(scores.values())
     kept = [one for pair, one in scores.items() if pair not in apart]
-    if kept:
-        return replace(whole, psnr=summarise(kept).psnr)
-    return replace(whole, psnr=math.inf if scores and whole.identical == len(scores) else math.nan)
+    return replace(whole, psnr=summarise(kept).psnr) if kept else whole
 
 
 def means_of_sequences(scores: Mapping[Pair, Scores], apart: Collection[Pair] = ()) -> Summary:

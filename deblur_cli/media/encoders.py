@@ -235,11 +235,13 @@ def _encoder(
         formats = _formats(encoder.name) or ["yuv420p"]
         if encoder.alpha:
             formats = [name for name in formats if name == encoder.alpha or not nearest_planar(name).alpha]
-        if (asked := _among(formats, named)) and planar(asked):
+        asked = _among(formats, named)
+        narrowed = asked is not None and planar(asked) is not None
+        if asked and narrowed:
             formats = [asked]
         best = least_loss(video.pixels, formats, video.height, video.width, even=encoder.even)
         fuller = None
-        if named is None and source is None and (depth := _PLAYED_DEPTH.get(family)):
+        if not narrowed and source is None and (depth := _PLAYED_DEPTH.get(family)):
             # Pictures say nothing of how a video of them is to be; whoever is sent it wants to see it.
             halved = [
                 name
@@ -248,7 +250,7 @@ def _encoder(
             ]
             played = least_loss(video.pixels, halved, video.height, video.width, even=encoder.even)
             if played not in {None, best}:
-                best, fuller = played, best
+                best, fuller = played, best if named is None else None
         if best is not None:
             chosen.append((len(losses(video.pixels, nearest_planar(best))), len(chosen), encoder, best, fuller))
     if not chosen:

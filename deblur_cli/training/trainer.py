@@ -102,8 +102,6 @@ def train(
         limits = replace(limits, seconds=limits.seconds or done.seconds)
         restore_checkpoint(tensors, learner.modules, learner.optimizers)
         learner.stage = recipe.stages[done.stage]
-        if validator and not same_sets(done, validator):
-            done = replace(done, best=-math.inf)  # gains on other pictures, which say nothing beside these
     if not same_material(done, sources):
         done = replace(done, material=(*done.material, (done.step, _in_words(sources))))
     done = replace(done, seconds=limits.seconds)
@@ -156,7 +154,8 @@ def train(
             if validator and (done.step % recipe.validate_every == 0 or ended):
                 with _memory("validation pictures, restored whole,"):
                     scores = validator.score(learner.scored)
-                if scores["mean"] > done.best:
+                # Gains on other pictures say nothing beside these.
+                if scores["mean"] > done.best or not same_sets(done, validator):
                     done = replace(done, best=scores["mean"], validated=True, baseline=validator.baseline)
                     if accelerator.is_main_process:
                         write_weights(learner.average, output / BEST, recipe, done, scores)

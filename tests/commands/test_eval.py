@@ -320,6 +320,7 @@ def test_a_video_that_was_left_in_the_middle_begins_anew(evaluate, tmp_path: Pat
         (["data", "--csv", "out", "--save", "out"], "--csv 'out' is in the way of --save"),
         (["data", "--json", "out", "--save", "out/pictures"], "--json 'out' is in the way of --save"),
         (["data", "--json", "test-tiny", "--save", "."], "--json 'test-tiny' is in the way of --save"),
+        (["data", "--csv", "own/test-tiny/GOPR0410_11_00/000001.png", "--save", "own"], "--csv and --save would both"),
         (["data", "--tile", "many"], "tile"),
         (["data", "--device", "tpu"], "tpu"),
         (["data", "-m", "test-tiny", "-m", "no-such-network"], "no-such-network"),
@@ -329,6 +330,7 @@ def test_wrong_usage_is_one_line(evaluate, tmp_path, monkeypatch, arguments: lis
     gopro(tmp_path / "data")
     (tmp_path / "file").write_text("")
     (tmp_path / "notes").write_text("mine\n")
+    (tmp_path / "own/test-tiny/GOPR0410_11_00").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     result = evaluate(*arguments)
     assert result.code == 2

@@ -44,6 +44,26 @@ def test_one_bad_file_ends_nothing_but_is_said(tmp_path: Path, photos: Path, run
     assert alone.code == 1 and alone.stdout == "" and len(alone.stderr.strip().splitlines()) == 1
 
 
+def test_the_sheet_may_lie_in_the_folder_that_is_made(tmp_path: Path, photos: Path, run) -> None:
+    sheet = tmp_path / "new" / "out" / "sheet.png"
+    assert run(["synth", str(photos), "-o", str(sheet.parent), "--sheet", str(sheet)]).code == 0
+    assert sheet.exists()
+
+
+def test_a_clip_that_is_called_like_the_folder_of_photos_has_one_of_its_own(tmp_path: Path, photos: Path, run) -> None:
+    clip = tmp_path / "photos.avi"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 240, (64, 48))
+    for _ in range(7):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    of_clip = ["synth", str(clip), "-o", str(tmp_path / "out"), "--frames", "7"]
+    assert run(["synth", str(photos), "-o", str(tmp_path / "out")]).code == 0
+    assert run(of_clip).code == 0
+    assert {folder.name for folder in (tmp_path / "out" / "train").iterdir()} == {"photos", "photos~2"}
+    again = run(of_clip)
+    assert again.code == 2 and "photos~2 is there already" in again.stderr
+
+
 def test_the_seed_decides(tmp_path: Path, photos: Path, run) -> None:
     names = [("a", "1"), ("b", "1"), ("c", "2")]
     for name, seed in names:

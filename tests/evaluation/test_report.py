@@ -175,6 +175,21 @@ def test_a_pair_of_infinite_psnr_is_in_no_mean_of_any_row(tmp_path: Path) -> Non
     assert alone.worst is not None and alone.worst.gain == 10
 
 
+def test_where_all_pairs_are_sharp_already_the_restored_pictures_have_a_mean(tmp_path: Path) -> None:
+    found = report({"a": 3})
+    perfect = Scores(math.inf, 1.0, 1.0)
+    images = [replace(image, blurred=perfect) for image in found.models[0].result.images]
+    images[0] = replace(images[0], restored=perfect)
+    model = replace(found.models[0], published=(), result=BenchmarkResult(tuple(images), ()))
+    sharp = replace(found, models=(model,))
+    rows = [cells(line)[1] for line in text(build_table(sharp)).splitlines()[3:5]]
+    assert rows == ["inf", "30.00"]
+    assert any("means of PSNR are of the finite ones" in note for note in build_notes(sharp))
+    write_json(sharp, tmp_path / "scores.json")
+    (document,) = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["models"]
+    assert document["restored"]["psnr"] == document["over_sequences"]["psnr"] == 30 and document["gain"] is None
+
+
 @pytest.mark.parametrize(
     "protocol, words",
     [

@@ -200,6 +200,8 @@ def test_a_part_of_a_video_begins_at_zero_with_its_sound(suffix: str, clip: Path
         ("libx264", (64, 48), (), "yuv444p", ["RGB samples"]),
         ("h264", (64, 48), ("-pix_fmt", "rgb24"), "gbrp", []),
         ("av1", (64, 48), ("-pix_fmt", "yuv444p"), "yuv444p", ["RGB samples"]),
+        ("hevc", (64, 48), ("-pix_fmt", "nv12"), "yuv420p", ["RGB samples", "chroma resolution", "the pixel format nv12"]),
+        ("hevc", (64, 48), ("-pix_fmt", "p010le"), "yuv420p10le", ["RGB samples", "chroma resolution", "the pixel"]),
     ],
 )
 def test_pictures_become_what_players_show_unless_more_is_asked_for(
@@ -209,7 +211,9 @@ def test_pictures_become_what_players_show_unless_more_is_asked_for(
     preset = "8" if codec == "av1" else "ultrafast"
     with VideoWriter(tmp_path / "out.mp4", None, video, codec=codec, preset=preset, extra=extra) as writer:
         writer.write(frames(1, video)[0])
-    assert probe(tmp_path / "out.mp4").video.pixels.name == pixels
+    written = probe(tmp_path / "out.mp4").video
+    assert written.pixels.name == pixels
+    assert (written.colour.matrix == "gbr") == (pixels == "gbrp")
     assert len(writer.dropped) == len(lost)
     for line, pattern in zip(writer.dropped, lost, strict=True):
         assert re.match(pattern, line)

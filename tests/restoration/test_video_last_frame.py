@@ -56,6 +56,17 @@ def test_the_last_slide_stays_as_long_as_in_the_source(slides: Path, kind: str, 
         assert [int(packet[2]) for packet in packets if int(packet[3]) > 2000] == [7000]
 
 
+def test_that_a_broadcast_cannot_say_it_is_said(slides: Path, tmp_path: Path) -> None:
+    restorer = Restorer("test-tiny", device="cpu", precision="fp32")
+
+    def dropped(**settings: float) -> list[str]:
+        told = restore_video(slides, tmp_path / "out.ts", restorer, VideoSettings(preset="ultrafast", **settings))
+        return [line for line in told.warnings if "last frame" in line]
+
+    assert dropped() == ["that the last frame stays for 5.00 seconds: a .ts file does not hold it"]
+    assert dropped(end=7.0) == []
+
+
 @pytest.mark.parametrize(
     ("start", "end", "last", "duration"),
     [

@@ -14,7 +14,7 @@ from torch import Tensor
 import models
 from deblur_cli.errors import DatasetError, TrainingError, UsageError
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.checkpoint import read_checkpoint
+from deblur_cli.training.checkpoint import Progress, read_checkpoint
 from deblur_cli.training.curves import Curves, Report
 from deblur_cli.training.data import Dice, Source
 from deblur_cli.training.export import BEST, export_run
@@ -235,6 +235,36 @@ def test_the_best_weights_are_those_that_met_the_critic(
     run(replace(AGAINST_A_CRITIC, validate_every=2), sources, tmp_path, accelerator, validator=Falling())
     assert read_checkpoint(tmp_path / CHECKPOINT)[1].best == 2.0  # of step 6, the first after the critic came in
     assert models.load_model(tmp_path / BEST).card["steps"] == 6
+
+
+def test_a_session_on_other_pictures_that_validates_nothing_changes_nothing(
+    tmp_path: Path, sources: list[Source], accelerator: object
+) -> None:
+    class Told:
+        """Says the same gain of all weights, on pictures of this PSNR."""
+
+        def __init__(self, gain: float, psnr: float) -> None:
+            self.gain, self.baseline = gain, {"set": psnr}
+
+        def score(self, network: object) -> dict[str, float]:
+            psnr = self.baseline["set"]
+            return {"set": psnr + self.gain, "set blurred": psnr, "mean": self.gain}
+
+        def picture(self, network: object) -> Tensor:
+            return torch.zeros(3, 8, 8, dtype=torch.uint8)
+
+    recipe = replace(RECIPE, steps=8, validate_every=2)
+
+    def session(steps: int, validator: Told, resume: bool = True) -> Progress:
+        run(recipe, sources, tmp_path, accelerator, validator=validator, limits=Limits(steps=steps), resume=resume)
+        return read_checkpoint(tmp_path / CHECKPOINT)[1]
+
+    assert session(2, Told(5.0, 30.0), resume=False).best == 5.0
+    kept = (tmp_path / BEST).read_bytes()
+    assert session(3, Told(1.0, 20.0)).best == 5.0  # ended before it validated
+    assert session(5, Told(1.0, 30.0)).best == 5.0 and (tmp_path / BEST).read_bytes() == kept
+    assert session(7, Told(1.0, 20.0)).best == 1.0 and (tmp_path / BEST).read_bytes() != kept
+    assert session(8, Told(0.5, 20.0)).best == 1.0
 
 
 def test_weights_that_had_a_score_are_kept_where_a_critic_joins_in_without_validation(
