@@ -200,8 +200,14 @@ def test_a_part_of_a_video_begins_at_zero_with_its_sound(suffix: str, clip: Path
         ("libx264", (64, 48), (), "yuv444p", ["RGB samples"]),
         ("h264", (64, 48), ("-pix_fmt", "rgb24"), "gbrp", []),
         ("av1", (64, 48), ("-pix_fmt", "yuv444p"), "yuv444p", ["RGB samples"]),
-        ("hevc", (64, 48), ("-pix_fmt", "nv12"), "yuv420p", ["RGB samples", "chroma resolution", "the pixel format nv12"]),
-        ("hevc", (64, 48), ("-pix_fmt", "p010le"), "yuv420p10le", ["RGB samples", "chroma resolution", "the pixel"]),
+        ("hevc", (64, 48), ("-pix_fmt", "nv12"), "yuv420p", ["RGB samples", "chroma resolution", "the pixel format"]),
+        (
+            "hevc",
+            (64, 48),
+            ("-pix_fmt", "p010le"),
+            "yuv420p10le",
+            ["RGB samples", "chroma resolution", "the pixel format"],
+        ),
     ],
 )
 def test_pictures_become_what_players_show_unless_more_is_asked_for(
