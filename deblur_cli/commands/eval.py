@@ -28,7 +28,7 @@ _WIDE = 100_000
 
 def evaluate(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="GOPRO, REDS, RealBlur or Köhler, or one split of it.")
+        Path | None, typer.Argument(metavar="DIR", help="GOPRO, REDS, RealBlur, HIDE or Köhler, or one split of it.")
     ] = None,
     split: Annotated[
         Literal["test", "train", "val"] | None,
@@ -85,8 +85,8 @@ def evaluate(
 ) -> None:
     """Score networks, or what other programs restored, by PSNR and two kinds of SSIM, beside the blurred input itself.
 
-    DIR is GOPRO, REDS, RealBlur or Köhler as they are passed around, each scored by its own protocol; any two folders
-    are scored by --blurred DIR --sharp DIR. `accelerate launch -m deblur_cli eval …` shares the work out.
+    DIR is GOPRO, REDS, RealBlur, HIDE or Köhler as they are passed around, each scored by its own protocol; any two
+    folders are scored by --blurred DIR --sharp DIR. `accelerate launch -m deblur_cli eval …` shares the work out.
     """
     names = [] if restored and not model else model_names(model)
     engines = [engine_options(name, device, precision, tile, overlap, None) for name in names]

@@ -1,5 +1,5 @@
-"""Pairs of blurred and sharp pictures: GOPRO in each layout it is passed around in, REDS, RealBlur, Köhler, or any two
-folders.
+"""Pairs of blurred and sharp pictures: GOPRO in each layout it is passed around in, REDS, RealBlur, HIDE, Köhler, or
+any two folders.
 
 Pairs are matched by relative name and never by position, so that a missing file cannot shift all that follow it.
 Pictures are 8 bits a channel, since that is what published scores are taken on.
@@ -46,6 +46,8 @@ REDS_COUNTS = {"train": 24000, "val": 3000, "test": 3000}
 """Pairs in REDS (Nah et al., CVPR workshops 2019): sequences of 100, called 000, 001 and on."""
 REAL_BLUR_COUNTS = {"train": 3758, "test": 980}
 """Pairs in RealBlur-J, and in RealBlur-R (Rim et al. 2020)."""
+HIDE_COUNTS = {"train": 6397, "test": 2025}
+"""Pairs in HIDE (Shen et al., ICCV 2019): 1,063 close-ups and 962 long shots to test on."""
 KOHLER_COUNT = 48
 """Blurred pictures of Köhler et al. 2012: 4 scenes by 12 trajectories."""
 # 199 sharp frames but for these; of trajectory 3 of the first scene the authors' script uses 197.
@@ -101,8 +103,8 @@ class Dataset:
     """Pairs in a fixed order, and what is known of the set they are from."""
 
     name: str
-    """`GOPRO`, `REDS`, `RealBlur-J`, `RealBlur-R` or `Köhler` where names of files and folders say so, else the
-    folder's name."""
+    """`GOPRO`, `REDS`, `RealBlur-J`, `RealBlur-R`, `HIDE` or `Köhler` where names of files and folders say so, else
+    the folder's name."""
     split: str
     """`test`, `train` or `val`, or empty for two folders and for Köhler."""
     variant: str
@@ -186,12 +188,13 @@ class Dataset:
 def find_pairs(
     folder: Path, *, split: str | None = None, variant: str | None = None, allow_partial: bool = False
 ) -> Dataset:
-    """The pairs of a dataset in a layout of GOPRO, or in that of REDS, RealBlur or Köhler.
+    """The pairs of a dataset in a layout of GOPRO, or in that of REDS, RealBlur, HIDE or Köhler.
 
     Accepted below `folder/<split>`, or below `folder` itself, for GOPRO: `<sequence>/{blur,blur_gamma,sharp}` (the
     original), `{input,target}`, `{blur,blur_gamma,sharp}` and `{blur,blur_gamma,gt}`, the last three with pictures at
     any depth. REDS has `<split>_blur` and `<split>_sharp` there. RealBlur is `RealBlur-J_…` (or R) beside the list of
-    its split, or `{input,target}` in a folder called RealBlur_J. Köhler has `Blurry1_1.png` and
+    its split, or `{input,target}` in a folder called RealBlur_J. HIDE has `test/test-close-ups` and `GT`, or
+    `{input,target}` in a folder called HIDE. Köhler has `Blurry1_1.png` and
     `Image1/Kernel1/GroundTruth1_1_1.png`.
 
     Args:
@@ -276,6 +279,8 @@ def _recognised(dataset: Dataset, layout: Layout) -> Dataset:
         return replace(dataset, pairs=pairs, expected=KOHLER_COUNT, protocol="Köhler")
     if layout.name == "REDS":
         return replace(dataset, expected=REDS_COUNTS[dataset.split])
+    if layout.name.casefold() == "hide" and dataset.split in HIDE_COUNTS:
+        return replace(dataset, name="HIDE", expected=HIDE_COUNTS[dataset.split])
     real = _REAL_BLUR.fullmatch(layout.name)
     if real and dataset.split in REAL_BLUR_COUNTS:
         name = f"RealBlur-{real[1].upper()}"

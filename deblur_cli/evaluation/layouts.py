@@ -1,4 +1,4 @@
-"""Where published datasets keep their pictures: GOPRO in four layouts, REDS, RealBlur and Köhler, each as two maps.
+"""Where published datasets keep their pictures: GOPRO in four layouts, REDS, RealBlur, HIDE, Köhler; each as two maps.
 
 A layout maps the same keys, `SEQUENCE/NAME`, to blurred and to sharp pictures. Nothing is opened here but lists.
 """
@@ -24,6 +24,7 @@ REDS_SPLITS = ("val", "train", "test")
 _VARIANTS = ("blur", "blur_gamma")
 # Folder of sharp pictures, and the folders of blurred ones that may stand beside it.
 _FLAT = (("sharp", _VARIANTS), ("gt", _VARIANTS), ("target", ("input",)))
+_HIDE_PARTS = ("test-close-ups", "test-long-shot")
 _KOHLER_BLURRED = re.compile(r"Blurry(\d+)_(\d+)")
 _KOHLER_SHARP = re.compile(r"GroundTruth(\d+)_(\d+)_(\d+)")
 # The authors' script passes over these two of trajectory 3 of the first scene.
@@ -54,7 +55,7 @@ def find_layout(folder: Path, split: str | None, variant: str | None) -> Layout:
     Raises:
         DatasetError: it is in none, or has no such split or variant.
     """
-    found = _kohler(folder) or _real_blur(folder, split) or _reds(folder, split)
+    found = _kohler(folder) or _real_blur(folder, split) or _hide(folder, split) or _reds(folder, split)
     if found is None:
         return _gopro(folder, split, variant)
     if variant:
@@ -137,6 +138,19 @@ def _real_blur(folder: Path, split: str | None) -> Layout | None:
     return Layout(f"RealBlur-{lists[0].name[9]}", wanted, "", base, blurred, sharp)
 
 
+def _hide(folder: Path, split: str | None) -> Layout | None:
+    """`test/{test-close-ups,test-long-shot}/NAME.png` and `train/NAME.png`; the sharp ones of both splits in `GT`."""
+    wanted = split or SPLITS[0]
+    base, sharp = folder / wanted, pictures(folder / "GT")
+    parts = [base / name for name in _HIDE_PARTS] if wanted == "test" else [base]
+    if not sharp or not all(part.is_dir() for part in parts):
+        return None
+    blurred = pictures(base)
+    # Those of the other split are no lack of this one.
+    own = {key: sharp[name] for key in blurred if (name := key.rpartition("/")[2]) in sharp}
+    return Layout("HIDE", wanted, "", folder, blurred, own)
+
+
 def _reds(folder: Path, split: str | None) -> Layout | None:
     """`val/val_blur/000/00000000.png` and `val/val_sharp/…`, or the same without the outer `val`."""
     for wanted in (split,) if split else REDS_SPLITS:
@@ -181,7 +195,7 @@ def _sequence_layout(base: Path, variant: str | None) -> tuple[str, Path, dict[s
     if not there:
         raise DatasetError(
             f"'{base}' holds no pairs in a layout of GOPRO (SEQUENCE/{{blur,sharp}}, {{input,target}}, {{blur,sharp}} "
-            "or {blur,gt}), REDS, RealBlur or Köhler; name any two folders by --blurred DIR --sharp DIR"
+            "or {blur,gt}), REDS, RealBlur, HIDE or Köhler; name any two folders by --blurred DIR --sharp DIR"
         )
     resolved = _variant(base, there, variant)
     blurred: dict[str, Path] = {}

@@ -114,7 +114,9 @@ def join_segments(
     if container.format == "mpegts" and until is not None and len(stamps) > 1:
         stays = until - origin - stamps[-1]
         if stays > 1.5 * (stamps[-1] - stamps[-2]):  # players take it for as long as the one before
-            lost.append(f"that the last frame stays for {float(stays):.2f} seconds: a .ts file does not hold it")
+            lost.append(
+                f"that the last frame stays for {float(stays):.2f} seconds: a {container.format} file does not hold it"
+            )
     temporary, links = temporary_name(target), ExitStack()
     joined = ["-copyts", *turned, "-itsoffset", f"{float(first - origin):.6f}", "-protocol_whitelist", "file,pipe"]
     try:

@@ -1,4 +1,4 @@
-"""Published sets: how REDS, RealBlur and Köhler are recognised, and how all of them are known to be whole."""
+"""Published sets: how REDS, RealBlur, HIDE and Köhler are recognised, and how all of them are known to be whole."""
 
 from __future__ import annotations
 
@@ -60,6 +60,32 @@ def test_flattened_realblur_is_known_by_its_folder(tmp_path: Path) -> None:
     write_pair(folder / "input/scene050-1.png", folder / "target/scene050-1.png")
     found = find_pairs(folder)
     assert (found.name, found.coverage, found.protocol) == ("RealBlur-R", "1/980", "RealBlur")
+
+
+def test_hide_has_the_sharp_pictures_of_all_splits_in_one_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "HIDE_dataset"
+    for number, place in enumerate(["test/test-close-ups", "test/test-long-shot", "test/test-long-shot", "train"]):
+        name = f"{number}fromGOPR0950.png"
+        write_pair(folder / place / name, folder / "GT" / name)
+    found = find_pairs(folder)
+    assert (found.name, found.split, found.coverage, found.protocol) == ("HIDE", "test", "3/2025", "pixelwise")
+    assert names(found) == [
+        ("test-close-ups", "0fromGOPR0950"),
+        ("test-long-shot", "1fromGOPR0950"),
+        ("test-long-shot", "2fromGOPR0950"),
+    ]
+    assert found.pairs[0].sharp == folder / "GT/0fromGOPR0950.png" and not found.video
+    assert names(find_pairs(folder, split="train")) == [("", "3fromGOPR0950")]
+    (folder / "GT/1fromGOPR0950.png").unlink()
+    with pytest.raises(DatasetError, match="test-long-shot/1fromGOPR0950 has no sharp picture"):
+        find_pairs(folder)
+
+
+def test_flattened_hide_is_known_by_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "test" / "HIDE"
+    write_pair(folder / "input/7fromGOPR0950.png", folder / "target/7fromGOPR0950.png")
+    found = find_pairs(folder)
+    assert (found.name, found.coverage, found.protocol) == ("HIDE", "1/2025", "pixelwise")
 
 
 def test_kohler_has_all_frames_of_each_trajectory(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from tests.conftest import Result
 from tests.evaluation.pictures import gopro
 from tests.launching import TWO, launch
 
+# As many as each of the processes that are launched has.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Run = Callable[[list[str]], Result]
 
 DIES = """

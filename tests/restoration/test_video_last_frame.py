@@ -63,7 +63,7 @@ def test_that_a_broadcast_cannot_say_it_is_said(slides: Path, tmp_path: Path) ->
         told = restore_video(slides, tmp_path / "out.ts", restorer, VideoSettings(preset="ultrafast", **settings))
         return [line for line in told.warnings if "last frame" in line]
 
-    assert dropped() == ["that the last frame stays for 5.00 seconds: a .ts file does not hold it"]
+    assert dropped() == ["that the last frame stays for 5.00 seconds: a mpegts file does not hold it"]
     assert dropped(end=7.0) == []
 
 
