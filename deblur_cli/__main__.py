@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -19,6 +20,7 @@ from deblur_cli.commands.console import say
 def main(arguments: list[str] | None = None) -> int:
     """Run `deblur` with `arguments` (the process's own by default); returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _open_streams()
     # Read when torch loads its OpenMP. Threads without work stay awake for 300,000 turns otherwise, some milliseconds,
     # in which a video's decoder and encoder could use the core. The network is as fast with fewer.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -36,6 +38,21 @@ def main(arguments: list[str] | None = None) -> int:
         if code == errors.EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code
             say("deblur: interrupted; nothing is left half-written")
         return code
+
+
+def _open_streams() -> None:
+    """Give the process the standard streams that it was started without, and let it print names in any encoding."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed, as some daemons leave it: else the next file that is opened would get its number
+            nowhere = os.open(os.devnull, os.O_RDONLY if name == "stdin" else os.O_WRONLY)
+            if nowhere != descriptor:
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+            stream = open(descriptor, "r" if name == "stdin" else "w", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+        if name == "stdout" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _explain(error: Exception) -> int:

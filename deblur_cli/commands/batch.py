@@ -40,6 +40,8 @@ def check_report(report: Path, plan: Plan, noun: str) -> None:
     """Raise for a report that cannot be written, or would be over a file of this run (of which each is a `noun`)."""
     if not report.parent.is_dir():
         raise UsageError(f"the report '{report}' has no folder to lie in; make '{report.parent}' first")
+    if str(report) == "-":
+        raise UsageError("the report is a file; what is printed goes to standard output already")
     taken = {path.resolve() for item in plan.items for path in (item.source, item.target) if path}
     if report.is_dir() or report.resolve() in taken:
         raise UsageError(f"the report cannot be written to '{report}', which is a folder or a {noun} of this run")

@@ -101,11 +101,16 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
 
     The stream goes to a temporary beside the target, which is synchronised to the disk and renamed over the target.
     On any error, an interruption among them, the temporary is removed and the target is as it was. Permissions
-    follow the umask. The folder must exist.
+    follow the umask. The folder must exist. What is no regular file (`/dev/null`, `/dev/stdout`, a named pipe) is
+    written to as it is.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
+    if target.exists() and not target.is_file():
+        with target.open("wb") as stream:
+            yield stream
+        return
     temporary = temporary_name(target)
     try:
         with temporary.open("xb") as stream:

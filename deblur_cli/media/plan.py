@@ -9,7 +9,8 @@ answer. The rules by which targets are named:
 3. Where several sources would get one name, the one that keeps its own extension has it, or else the first; every other
    keeps its whole name and gets the new extension behind it (`a.png` → `a.png`, `a.jpg` → `a.jpg.png`). Names that
    differ in capitals only count as one, because the output may lie on a file system to which they are one.
-   Two sources of the very same name from different folders have no such way out: the later is refused.
+   Two sources of the very same name from different folders have no such way out: the later is refused. So is one that
+   came to another by a later run, where what has its name may be the other's output.
 4. No target is ever one of the sources: neither by name, nor through a link, nor as another name of the same file.
 5. A file that is called like an output of another one that was found beside it is taken for that output, and not
    restored a second time. Where it was named by the user itself it is not overwritten either.
@@ -305,6 +306,8 @@ class _Assignment:
             if owner.path.name != source.path.name and self._target_key(target) not in owners:
                 owners[self._target_key(target)] = source
                 items[source.real] = self.item(source, target, written)
+                if not self.disk.entry(target):
+                    items[owner.real] = self._in_doubt(items[owner.real], source)
             else:
                 reason = f"'{owner.path}' would be written to the same file; restore one of them to another folder"
                 items[source.real] = Item(source.path, None, "refuse", reason)
@@ -312,6 +315,14 @@ class _Assignment:
             if source.refusal:
                 items[source.real] = Item(source.path, None, "refuse", source.refusal)
         return [items[source.real] for source in self.sources]
+
+    def _in_doubt(self, item: Item, other: Found) -> Item:
+        """`item`, refused if its output is there: without one of `other` under its whole name, that may be of `other`,
+        which has the plain name where it is alone."""
+        if item.reason != EXISTS:
+            return item
+        reason = f"'{item.target}' may be of '{other.path.name}' by an earlier run; remove it, or give --overwrite"
+        return Item(item.source, item.target, "refuse", reason)
 
     def item(self, source: Found, target: Path, written: str | None) -> Item:
         """What to do with `source`, given that `target` is its own and `written` the format to write."""

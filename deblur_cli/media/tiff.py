@@ -37,6 +37,8 @@ _EXIF_TAGS = frozenset(
 )
 # What tifffile undoes by itself: none, deflate (two numbers), PackBits, LZMA; with no or integer prediction.
 _OWN_COMPRESSIONS = (1, 8, 32946, 32773, 34925)
+# Channels of colour by photometric interpretation, where there is more than one: RGB, CMYK, YCbCr, CIELab.
+_COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}
 _LONGEST_CLASSIC = (1 << 32) - (1 << 25)
 
 
@@ -113,10 +115,8 @@ def _read_deep(page: Any, data: bytes, bits: int, notes: list[str]) -> tuple[np.
     pixels = np.ascontiguousarray(array[:, :, :base] if base == 3 else array[:, :, 0])
     if photometric == 0:
         pixels = np.float32(1) - pixels if kind == 3 else np.uint16(65535) - pixels
-    if array.shape[2] <= base:
+    if array.shape[2] <= base or not _first_may_be_alpha(page):
         return pixels, None
-    if array.shape[2] > base + 1:
-        notes.append(f"{array.shape[2] - base - 1} further channels beside the alpha channel are not kept")
     alpha = np.ascontiguousarray(array[:, :, base])
     if tuple(page.extrasamples)[:1] == (1,):
         pixels = unpremultiplied(pixels, alpha)
@@ -194,6 +194,8 @@ def read(data: bytes) -> Photo:
             alpha = None if alpha is None else turn(alpha, orientation)
         else:
             pixels, alpha = _read_shallow(data, icc, notes)
+            alpha = alpha if _first_may_be_alpha(page) else None
+        _note_channels(page, alpha is not None, notes)
         if _LAYERS in page.tags:
             notes.append("Photoshop's layers are not kept, the flat picture is")
         compressed = int(page.compression) != 1
@@ -222,9 +224,21 @@ def _read_shallow(data: bytes, icc: bytes, notes: list[str]) -> tuple[np.ndarray
         if image.mode == "LAB":
             notes.append("Lab colours become sRGB")
         image = colour.to_srgb(image, icc)
-    elif image.mode in ("RGBX", "F", "I", "I;16"):
-        notes.append("a fourth channel without a meaning is not kept")
     return unpack(image)
+
+
+def _first_may_be_alpha(page: Any) -> bool:
+    """Whether the first channel behind the colours is their alpha, or nothing is said of it: ExtraSamples 1 and 2; 0 is
+    anything else, in Photoshop's files a saved selection."""
+    return tuple(page.extrasamples)[:1] in ((), (1,), (2,))
+
+
+def _note_channels(page: Any, alpha: bool, notes: list[str]) -> None:
+    """Say how many channels there are beside the colours and the `alpha` that is kept."""
+    left = int(page.samplesperpixel) - _COLOURS.get(int(page.photometric), 1) - alpha
+    if left > 0:
+        what = "a further channel (such as a saved selection) is" if left == 1 else f"{left} further channels are"
+        notes.append(f"{what} not kept")
 
 
 def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:

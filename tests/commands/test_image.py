@@ -7,9 +7,7 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +19,8 @@ from deblur_cli.commands import image as image_command
 from deblur_cli.commands.console import shown
 from deblur_cli.commands.options import parse_memory
 from deblur_cli.errors import UsageError
+from tests.forked import forked
 
-ROOT = Path(__file__).parents[2]
 ENGINE = ["-m", "test-tiny", "--device", "cpu", "--precision", "fp32"]
 Capture = pytest.CaptureFixture[str]
 
@@ -152,6 +150,7 @@ def test_an_output_that_is_a_link_to_the_input_is_refused(folder: Path, capsys: 
         (["in", "-m", "hf:nowhere.pth"], "write hf:OWNER/REPO/FILE"),
         (["in", "--report", "none/report.json"], "report"),
         (["in", "--report", "in/0.png"], "report"),
+        (["in", "--report", "-"], "the report is a file"),
         (["in", "--dry-run", "--report", "report.json"], "--dry-run"),
         (["in", "--bogus"], "--bogus"),
         (["-", "in/0.png"], "one photo"),
@@ -225,16 +224,22 @@ def test_a_report_that_cannot_be_written_is_said_and_the_photos_are_there(
     assert len(list((folder.parent / "out").iterdir())) == 14
 
 
-# From the fourth on files take long to reach the disk, so that there is a middle to be killed in, with a temporary file
-# there, also where this process seldom gets to look.
+# The fourth file waits on its way to the disk until it is told to go on, and those behind it take long: a middle to be
+# killed in, with a temporary file there, however seldom this process gets to look.
 SLOW = """
 import os, sys, time
+go = sys.argv.pop(1)
 real = os.fsync
 written = 0
 def fsync(descriptor):
     global written
-    written += 1
-    time.sleep(0.02 if written <= 3 else 1.5)
+    written = number = written + 1
+    if number == 4:
+        print("half-written", file=sys.stderr, flush=True)
+        while not os.path.exists(go):
+            time.sleep(0.02)
+    elif number > 4:
+        time.sleep(0.5)
     real(descriptor)
 os.fsync = fsync
 from deblur_cli.__main__ import main
@@ -244,27 +249,21 @@ sys.exit(main(sys.argv[1:]))
 
 def interrupt(arguments: list[object], number: signal.Signals, out: Path) -> int:
     """Run `deblur image` until three photos are done and one is half-written, send a signal, return the exit code."""
-    command = [sys.executable, "-c", SLOW, "image", *map(str, arguments), *ENGINE]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        assert process.stderr is not None
+    go = out.with_name("go")
+    with forked(SLOW, go, "image", *map(str, arguments), *ENGINE) as process:
+        awaited = {"[3/", "half-written"}
         for line in process.stderr:
-            if line.startswith("[3/"):
+            awaited -= {beginning for beginning in awaited if line.startswith(beginning)}
+            if not awaited:
                 break
-        # Looked at while it stands still, so that what is half-written now is so when the signal comes.
-        while process.poll() is None:
-            process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-            if list(out.glob(".*.part")):
-                break
-            process.send_signal(signal.SIGCONT)
-            time.sleep(0.01)
+        assert list(out.glob(".*.part"))
         process.send_signal(number)
-        process.send_signal(signal.SIGCONT)
+        go.touch()
         assert "Traceback" not in process.stderr.read()
-        return process.wait(timeout=60)
+        return process.wait()
 
 
-@pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs processes that can be stopped and looked at")
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 def test_after_a_kill_the_same_command_does_only_what_is_left(folder: Path) -> None:
     out = folder.parent / "out"
     before = hashes(folder)
@@ -278,7 +277,7 @@ def test_after_a_kill_the_same_command_does_only_what_is_left(folder: Path) -> N
     assert hashes(folder) == before
 
 
-@pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs processes that can be stopped and looked at")
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_leave_whole_files_a_report_and_130(folder: Path, number: signal.Signals) -> None:
     out, report = folder.parent / "out", folder.parent / "report.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,18 @@ def test_a_leftover_that_cannot_be_opened_is_left_and_the_others_go(
     monkeypatch.setattr(Path, "open", refused)
     assert remove_stale([tmp_path / "a.png"]) == 1
     assert list(tmp_path.iterdir()) == [foreign]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no named pipes")
+def test_what_is_no_regular_file_is_written_to_and_stays_what_it_is(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(os.devnull)
+    with ThreadPoolExecutor(1) as other:
+        heard = other.submit(pipe.read_bytes)
+        with replacing(pipe) as stream:
+            stream.write(b"a report")
+        assert heard.result(timeout=10) == b"a report"
+    with replacing(link) as stream:
+        stream.write(b"a report")
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and link.is_symlink() and sorted(tmp_path.iterdir()) == [link, pipe]
