@@ -127,6 +127,8 @@ def video(
     if frames is not None and frames.name in {"", ".."}:
         frames = frames.resolve()
     plan = _plan(inputs, output, suffix=suffix, codec=codec, frames=frames, overwrite=overwrite, compare=compare)
+    if rate is not None and not any(item.source.is_dir() for item in plan.items):
+        raise UsageError("--rate is for folders of pictures; videos have times of their own, and it has nothing to do")
     check_model(model)
     if dry_run:
         if report:

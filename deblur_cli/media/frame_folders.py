@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from deblur_cli.errors import PhotoError, UsageError, VideoError
+from deblur_cli.media import picture_chunks
 from deblur_cli.media.files import replacing
 from deblur_cli.media.formats import SUFFIXES
 from deblur_cli.media.materials import VIDEOS
 from deblur_cli.media.pixel_formats import planar
 from deblur_cli.media.video import Colour, Frame, PixelFormat, VideoFormat, as_meant
+
+if TYPE_CHECKING:
+    from deblur_cli.media.photo import Photo
 
 TIMESTAMPS = "timestamps.txt"
 """The file beside the pictures that says when each is shown: mkvmerge's timestamp format 2, a line a frame."""
@@ -62,7 +66,8 @@ class FrameFolderReader:
     """The frames of a folder of numbered pictures, in the order of their numbers; iterating again reads them again.
 
     A picture that cannot be read is replaced by the one before, and counted. Frames are RGB or grey, of 8 or 16 bits,
-    with alpha where the first has it. Attributes are those of `VideoReader`; `info` is None.
+    with alpha where the first has it; the first says what the colours are, and the shape of a pixel. Attributes are
+    those of `VideoReader`, and `sample_aspect`; `info` is None.
 
     Args:
         path: the folder.
@@ -86,20 +91,30 @@ class FrameFolderReader:
         if not pictures:
             raise VideoError(f"{path}: no folder of numbered pictures")
         try:
-            first = _read(pictures[0])
+            photo = _photo(pictures[0])
         except PhotoError as error:
             raise VideoError(str(error)) from error
         stamps = None if rate else _timestamps(path)
         tick = _TICK if stamps else 1 / (rate or _DEFAULT_RATE)
         if stamps is not None and len(stamps) != len(pictures):
             raise VideoError(f"{path}: {TIMESTAMPS} is of {len(stamps)} frames, and there are {len(pictures)} pictures")
+        first = _pixels(photo)
         height, width = first.shape[:2]
         pixels = _pixel_format(first)
-        colour = Colour("gbr", True) if pixels.kind == "rgb" else Colour(full_range=True)
+        matrix = "gbr" if pixels.kind == "rgb" else "bt709"
+        colour = Colour(matrix, True, *picture_chunks.primaries_and_transfer(photo))
         self.path = path
         self.video = VideoFormat(width, height, pixels, colour, tick)
         """The format of the frames that come."""
+        aspect, sure = picture_chunks.pixel_aspect(photo)
+        self.sample_aspect = aspect if sure else None
+        """Width of a pixel over its height; None: not said, or not for certain."""
         self.warnings: list[str] = []
+        if not sure:
+            self.warnings.append(
+                "the pictures say that their pixels are not square, which some programs write the wrong way round: "
+                "they are taken for square (--ffmpeg-args '-aspect 16:9' says what shape the picture has)"
+            )
         self.damaged: str | None = None
         self.undecodable = 0
         """How many pictures could not be read."""
@@ -147,7 +162,7 @@ class FrameFolderReader:
         return end if self._high is None else max(last + 1, min(end, math.floor(self._high)))
 
     def _planes(self, picture: Path) -> tuple[np.ndarray, ...]:
-        pixels = _read(picture)
+        pixels = _pixels(_photo(picture))
         video = self.video
         if pixels.shape[:2] != (video.height, video.width):
             height, width = pixels.shape[:2]
@@ -170,15 +185,16 @@ class FrameFolderWriter:
     Args:
         folder: made where it is not there.
         first: the number of the first picture, from 0: it is called one more.
+        chunks: what each says beside its pixels (see `picture_chunks`).
     """
 
-    def __init__(self, folder: Path, first: int = 0) -> None:
+    def __init__(self, folder: Path, first: int = 0, chunks: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self.folder = folder
         self.frames = 0
         """How many were written."""
         self.size = 0
         """Bytes of what was written."""
-        self._first = first
+        self._first, self._chunks = first, chunks
         folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, pixels: np.ndarray) -> None:
@@ -188,8 +204,9 @@ class FrameFolderWriter:
             OSError: the folder cannot be written, or the disk is full.
         """
         from deblur_cli.media.pixels import encode_with_opencv
+        from deblur_cli.media.png import with_chunks
 
-        encoded = encode_with_opencv(".png", np.ascontiguousarray(pixels))
+        encoded = with_chunks(encode_with_opencv(".png", np.ascontiguousarray(pixels)), self._chunks)
         self._path(self.frames).write_bytes(encoded)
         self.frames += 1
         self.size += len(encoded)
@@ -235,23 +252,28 @@ def _timestamps(folder: Path) -> list[int] | None:
     return stamps
 
 
-def _read(picture: Path) -> np.ndarray:
-    """H×W×C, grey, grey and alpha, RGB, or RGB and alpha; uint8 or uint16.
+def _photo(picture: Path) -> Photo:
+    """A picture with what it says beside its pixels.
 
     Raises:
         PhotoError: it cannot be read.
     """
     from deblur_cli.media import photos
+
+    return photos.read(picture)
+
+
+def _pixels(photo: Photo) -> np.ndarray:
+    """H×W×C, grey, grey and alpha, RGB, or RGB and alpha; uint8 or uint16."""
     from deblur_cli.media.pixels import joined, to_depth
 
-    photo = photos.read(picture)
     pixels = joined(photo.pixels, photo.alpha)
     pixels = to_depth(pixels, "uint16") if pixels.dtype.kind == "f" else pixels
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
 def _pixel_format(pixels: np.ndarray) -> PixelFormat:
-    """The planar format that holds pixels as `_read` gives them; there is none of grey with alpha."""
+    """The planar format that holds pixels as `_pixels` gives them; there is none of grey with alpha."""
     channels = pixels.shape[2]
     name = {1: "gray", 2: "gbrap", 3: "gbrp", 4: "gbrap"}[channels] + ("16le" if pixels.dtype == np.uint16 else "")
     found = planar(name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,11 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _chunk(kind: bytes, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(payload, zlib.crc32(kind)))
+
+
+def with_chunks(encoded: bytes, chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """`encoded`, a PNG, with further chunks (type, payload) right behind its header."""
+    return b"".join([encoded[:_HEADER_END], *(_chunk(*each) for each in chunks), encoded[_HEADER_END:]])
 
 
 def _keyword(payload: bytes) -> bytes:
@@ -177,17 +182,17 @@ def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
     chunks = []
     kept = photo.facts.chunks if isinstance(photo.facts, PngFacts) else ()
     if photo.icc:
-        chunks.append(_chunk(b"iCCP", b"ICC Profile\x00\x00" + zlib.compress(photo.icc)))
+        chunks.append((b"iCCP", b"ICC Profile\x00\x00" + zlib.compress(photo.icc)))
     if coded := keeping.coded_colour(photo):
         # The last two: RGB as it is, over the full range.
-        chunks.append(_chunk(b"cICP", bytes((*coded, 0, 1))))
+        chunks.append((b"cICP", bytes((*coded, 0, 1))))
     # A file has an embedded profile or says that it is sRGB, not both.
-    chunks += [_chunk(kind, payload) for kind, payload in kept if not (photo.icc and kind == b"sRGB")]
+    chunks += [(kind, payload) for kind, payload in kept if not (photo.icc and kind == b"sRGB")]
     if photo.dpi:
         across, down = (min(0xFFFFFFFF, max(1, round(dots / _INCH))) for dots in photo.dpi)
-        chunks.append(_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
+        chunks.append((b"pHYs", struct.pack(">IIB", across, down, 1)))
     if photo.exif:
-        chunks.append(_chunk(b"eXIf", photo.exif))
+        chunks.append((b"eXIf", photo.exif))
     if photo.xmp:
-        chunks.append(_chunk(b"iTXt", _XMP_KEYWORD + bytes(5) + photo.xmp))
-    return b"".join([encoded[:_HEADER_END], *chunks, encoded[_HEADER_END:]])
+        chunks.append((b"iTXt", _XMP_KEYWORD + bytes(5) + photo.xmp))
+    return with_chunks(encoded, chunks)

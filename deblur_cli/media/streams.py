@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 import os
 import re
+import tempfile
+import weakref
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import Container
 from deblur_cli.media.ffmpeg_report import Stream
+from deblur_cli.media.file_metadata import STATISTICS, unheld
 from deblur_cli.media.probe import VideoInfo
 from deblur_cli.media.timecode import moved_on
 from deblur_cli.media.video import as_meant
 
 _TEXT = frozenset({"mov_text", "subrip", "srt", "ass", "ssa", "webvtt", "text", "microdvd", "subviewer", "sami"})
-# Written by mkvmerge about the stream as it was.
-_STATISTICS = re.compile(r"BPS|NUMBER_OF_(FRAMES|BYTES)|DURATION|_STATISTICS_|encoder$", re.IGNORECASE)
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Copied:
     texts: list[int] = field(default_factory=list)
     """The places of text subtitles."""
     dropped: list[str] = field(default_factory=list)
-    """One line for each thing that the container cannot hold."""
+    """One line for each thing that the container cannot hold, or that goes into it but is not restored."""
 
 
 def copied(
@@ -44,15 +46,20 @@ def copied(
 
     Those of the kinds `left_out` (`audio`, `subtitle`, `data`) do not.
     Whether a stream can be held is found out by trying: ffmpeg writes its first packets into nothing.
+
+    Covers for Matroska are put into temporary files, which are there as long as `source` is.
     """
     result = Copied()
-    place = 0
+    place, covers = 0, []
     for stream in sorted([*source.streams, _main(source)], key=lambda stream: stream.index):
         if stream.index == source.index:
             result.position = place
             result.maps += ["-map", "0:v:0"]
             result.options += [*_metadata(source, place), *_time_codes(source, place, start or 0.0)]
         elif stream.kind in left_out or _rewritten(stream, source):
+            continue
+        elif container.format == "matroska" and "attached pic" in stream.dispositions:
+            covers.append(stream)
             continue
         else:
             codec = _codec(source, stream, container)
@@ -63,7 +70,13 @@ def copied(
             result.maps += ["-map", f"{2 if text and start else 1}:{stream.index}"]
             result.options += [f"-c:{place}", codec, f"-map_metadata:s:{place}", f"1:s:{stream.index}"]
             result.texts += [place] if text else []
+            if stream.kind == "video" and "attached pic" not in stream.dispositions:
+                result.dropped.append(f"{stream}: copied as it is, not restored")
         place += 1
+    for number, cover in enumerate(covers):  # ffmpeg attaches files behind all that is mapped
+        attached, failed = _attached(source, cover, place + number)
+        result.options += attached
+        result.dropped += failed
     result.options += ["-map_metadata", "1", "-map_chapters", "1" if container.chapters else "-1"]
     if source.chapters and not container.chapters:
         result.dropped.append(f"{len(source.chapters)} chapters: a {container.format} file does not hold them")
@@ -72,6 +85,9 @@ def copied(
     if container.format in {"mp4", "mov"} and any(key.startswith("com.") for key in source.file_metadata):
         # Cameras and telephones write keys of their own, which only this table can hold.
         result.options += ["-movflags", "+use_metadata_tags"]
+    elif lost := unheld(source.file_metadata, container.format):
+        them = "it" if len(lost) == 1 else "them"
+        result.dropped.append(f"the metadata {', '.join(lost)}: a {container.format} file does not hold {them}")
     return result
 
 
@@ -96,7 +112,7 @@ def _main(source: VideoInfo) -> Stream:
 
 
 def _metadata(source: VideoInfo, place: int) -> list[str]:
-    stale = [key for key in source.metadata if _STATISTICS.match(key)]
+    stale = [key for key in source.metadata if STATISTICS.match(key)]
     cleared = [part for key in stale for part in (f"-metadata:s:{place}", f"{key}=")]
     chosen = [f"-map_metadata:s:{place}", f"1:s:{source.index}", *cleared]
     return [*chosen, f"-disposition:{place}", dispositions(source)]
@@ -126,10 +142,37 @@ def _rewritten(stream: Stream, source: VideoInfo) -> bool:
     return "tmcd" in stream.detail or bool(source.chapters and "(text " in stream.detail)
 
 
+def _attached(source: VideoInfo, cover: Stream, place: int) -> tuple[list[str], list[str]]:
+    """Options that make the picture `cover` stream `place` of a Matroska file; and what is dropped, one line each.
+
+    Mapped it would become a video track of one frame, ahead of or beside the real one. Matroska has covers as attached
+    files, and ffmpeg attaches none but what lies on the disk.
+    """
+    packet = ["-loglevel", "error", "-i", ffmpeg.file_argument(source.path), "-map", f"0:{cover.index}", "-c", "copy"]
+    read = ffmpeg.run([*ffmpeg.QUIET, *packet, "-frames:v", "1", "-f", "rawvideo", "pipe:1"])
+    if read.returncode or not read.stdout:
+        return [], [f"{cover}: cannot be read"]
+    try:
+        with tempfile.NamedTemporaryFile(prefix="deblur-", delete=False) as file:
+            # Of all that takes part in the writing, the caller's `source` alone is sure to be there till its end.
+            weakref.finalize(source, Path(file.name).unlink, missing_ok=True)
+            file.write(read.stdout)
+    except OSError as error:
+        return [], [f"{cover}: cannot be put into a temporary file ({error.strerror or error})"]
+    kind = {"mjpeg": "jpeg"}.get(cover.codec, cover.codec)
+    says = {"mimetype": f"image/{kind}", "filename": f"cover.{kind.replace('jpeg', 'jpg')}"}
+    says |= {key.lower(): value for key, value in cover.metadata.items() if key.lower() in says}
+    named = [part for key, value in says.items() for part in (f"-metadata:s:{place}", f"{key}={value}")]
+    return ["-attach", file.name, f"-map_metadata:s:{place}", f"1:s:{cover.index}", *named], []
+
+
 def _codec(source: VideoInfo, stream: Stream, container: Container) -> str | None:
     """`copy`, or what a text subtitle is turned into; None where the container does not take the stream."""
-    if "attached pic" in stream.dispositions and container.format in {"matroska", "webm", "avi", "mpegts"}:
+    if "attached pic" in stream.dispositions and container.format in {"webm", "avi", "mpegts"}:
         # It would become a video track of one frame, ahead of or beside the real one.
+        return None
+    if stream.kind == "attachment" and container.format != "matroska":
+        # ffmpeg says nothing, and leaves it out or puts a track without a packet in its place.
         return None
     if _accepted(source, stream, container, "copy"):
         return "copy"

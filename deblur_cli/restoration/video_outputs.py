@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from deblur_cli.errors import VideoError
+from deblur_cli.media import picture_chunks
 from deblur_cli.media.encoders import Encoding, choose, container_of
 from deblur_cli.media.ffmpeg_arguments import split_arguments, value_of
 from deblur_cli.media.files import is_temporary, replacing
@@ -126,6 +127,10 @@ class EncodedOutput:
         """What was chosen for the target, and so for its segments."""
         self.identity: Sequence[str] = [self.encoding.pixels, *self.encoding.arguments]
         self._extra = split_arguments(settings.extra, container_of(target))
+        self._shape: list[str] = []
+        if reader.info is None and (aspect := _pixel_aspect(reader)):  # that of a video file is the writer's to keep
+            whole = aspect * Fraction(reader.video.width, reader.video.height)
+            self._shape = ["-aspect", f"{whole.numerator}:{whole.denominator}"]
 
     def segment(self, number: int, first_frame: int) -> VideoWriter:
         """As `Output` says."""
@@ -137,7 +142,7 @@ class EncodedOutput:
             codec=self.encoding.codec,
             crf=self._settings.crf,
             preset=self._settings.preset,
-            extra=self._extra[0],
+            extra=[*self._shape, *self._extra[0]],
             with_streams=False,
         )
 
@@ -189,21 +194,26 @@ class PictureOutput:
         settings: where the source is cut.
     """
 
-    identity: Sequence[str] = ()
-
     def __init__(self, target: Path, folder: Path, reader: Reader, settings: VideoSettings) -> None:
         self._target, self._folder = target, folder
         self._video = reader.video
+        self._info = reader.info
         self._rotation = reader.info.rotation if reader.info else 0.0
         self._mirrored = reader.info.mirrored if reader.info else False
         zero = reader.info.file_start if reader.info else Fraction(0)
         self._origin = zero + as_meant(settings.start or 0)
         self._sizes: dict[int, int] = {}
+        aspect = _pixel_aspect(reader)
+        lying = round(self._rotation / 90) % 2 == 1
+        self._aspect = 1 / aspect if aspect and lying else aspect
+        """Of a pixel as it stands upright."""
+        self._chunks = picture_chunks.chunks(reader.video.colour, self._aspect)
+        self.identity: Sequence[str] = [f"{kind.decode()} {payload.hex()}" for kind, payload in self._chunks]
 
     @contextmanager
     def segment(self, number: int, first_frame: int) -> Iterator[Sink]:
         """As `Output` says."""
-        sink = _PictureSink(self, FrameFolderWriter(self._folder / PICTURES, first_frame))
+        sink = _PictureSink(self, FrameFolderWriter(self._folder / PICTURES, first_frame, self._chunks))
         yield sink
         if not sink.aborted:
             sink.writer.synchronise()
@@ -241,8 +251,23 @@ class PictureOutput:
                 raise VideoError(f"{self._target}: other files have come there meanwhile; move them, and go on")
             self._target.replace(self._folder / "replaced")
         pictures.replace(self._target)
-        turned = self._rotation % 90
-        return [f"the rotation by {self._rotation:g} degrees: pictures are turned by right angles"] if turned else []
+        return self._unsaid()
+
+    def _unsaid(self) -> list[str]:
+        """What of the source the pictures cannot hold, or hold in a way that not everybody understands; a line each."""
+        lines = []
+        if self._rotation % 90:
+            lines.append(f"the rotation by {self._rotation:g} degrees: pictures are turned by right angles")
+        if self._aspect not in {None, 1}:
+            assert self._aspect is not None
+            shape = f"{self._aspect.numerator}:{self._aspect.denominator}"
+            lines.append(
+                f"the shape of a pixel, {shape}: the pictures say it as PNG's standard does; most programs show them "
+                "with square pixels, and ffmpeg reads it the wrong way round"
+            )
+        if self._info is not None and (self._info.mastering_display or self._info.content_light):
+            lines.append("HDR10 mastering data: not written into pictures")
+        return lines
 
     def _times(self, segment: Segment) -> list[Fraction]:
         """When each picture of a segment is shown."""
@@ -309,6 +334,13 @@ def expected_frames(reader: Reader, settings: VideoSettings) -> int | None:
         return None
     end = info.duration if settings.end is None else min(info.duration, as_meant(settings.end))
     return max(1, min(info.frames, round((end - as_meant(settings.start or 0)) * info.average_rate)))
+
+
+def _pixel_aspect(reader: Reader) -> Fraction | None:
+    """Width of a pixel of the source over its height; None: not said."""
+    if isinstance(reader, FrameFolderReader):
+        return reader.sample_aspect
+    return reader.info.sample_aspect if reader.info else None
 
 
 def open_output(target: Path, folder: Path, reader: Reader, settings: VideoSettings) -> Output:
