@@ -33,16 +33,7 @@ class VideoError(DeblurError):
 
 
 class DiskFullError(DeblurError):
-    """There is no room for what is to be written, or a quota is used up.
-
-    Args:
-        message: says how much room is needed, where that can be told.
-        whole: about how many bytes all of the file would take; None: that cannot be told.
-    """
-
-    def __init__(self, message: str, whole: float | None = None) -> None:
-        super().__init__(message)
-        self.whole = whole
+    """There is no room for what is to be written, or a quota is used up; how much is needed is said where known."""
 
 
 class OutOfMemoryError(DeblurError):

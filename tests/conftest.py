@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,17 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], Result]:
         return Result(code, *capsys.readouterr())
 
     return run_command
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small images gain nothing from threads that wait for each other on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -247,17 +247,17 @@ def test_a_reader_that_goes_away_is_no_fault(lines: int) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell of another kind")
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_daemon_may_close_the_standard_streams(closed: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("closed", "more"), [(">&-", "--dry-run"), ("<&- >&- 2>&-", "")])
+def test_a_daemon_may_close_the_standard_streams(closed: str, more: str, tmp_path: Path) -> None:
     from PIL import Image
 
     Image.new("RGB", (20, 16), "grey").save(tmp_path / "a.png")
-    command = f"{sys.executable} -m deblur_cli image a.png -m test-tiny --strength 0 {closed}"
+    command = f"{sys.executable} -m deblur_cli image a.png -m test-tiny --strength 0 {more} {closed}"
     root = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     ended = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=root, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
-    assert (tmp_path / "a_deblurred.png").exists()
+    assert (tmp_path / "a_deblurred.png").exists() == (not more)
 
 
 def test_a_name_that_the_terminal_cannot_show_is_spelt_out(tmp_path: Path) -> None:

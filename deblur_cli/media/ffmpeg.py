@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +31,10 @@ _CONSEQUENCES = re.compile(
 )
 _PREFIX = re.compile(r"^(?:\[[^\]]*\] )*")
 _LEVEL = re.compile(r"\[(fatal|error)\] ")
+# What is told where nothing is wrong; encoders that write by themselves have a word of their own ahead of it.
+_TOLD = re.compile(r"\[info\]")
+_CAUGHT = re.compile(r"^\[info\] Exiting normally, received signal (\d+)")
+_SIGNALS = {"SIGKILL": "as where memory runs out", "SIGXFSZ": "the limit on the size of files"}
 
 
 def executable() -> str:
@@ -146,14 +151,16 @@ class Process:
         return self._child.stdout
 
     def wait(self) -> int:
-        """Let it end, read its last words, and return its exit status."""
+        """Let it end, read its last words, and return its exit status: less than zero, the number of a signal."""
         if self._child.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._child.stdin.close()
         status = self._child.wait()
         self._reader.join()
         self._close_pipes()
-        return status
+        # Some signals it takes as a wish to end, and ends with a status of its own.
+        caught = [found[1] for line in self.messages if (found := _CAUGHT.match(line))]
+        return -int(caught[-1]) if status and caught else status
 
     def kill(self) -> None:
         """End it at once, and leave neither a zombie nor an open pipe."""
@@ -212,11 +219,20 @@ def _widen(descriptor: int) -> None:
 def reason(messages: Iterable[str]) -> str:
     """The line that says best why ffmpeg failed, without the addresses before it."""
     lines = [line for line in messages if line.strip()]
-    errors = [line for line in lines if _LEVEL.search(line)] or lines
+    errors = [line for line in lines if _LEVEL.search(line)] or [line for line in lines if not _TOLD.search(line)]
     telling = [line for line in errors if not _CONSEQUENCES.search(line)] or errors
     if not telling:
         return "ffmpeg gave no reason"
     return _PREFIX.sub("", telling[0]).strip().rstrip(".")
+
+
+def failure(status: int, messages: Iterable[str]) -> str:
+    """Why an ffmpeg failed that returned `status`: a signal has ended it, or else what `reason` finds in `messages`."""
+    if status >= 0:
+        return reason(messages)
+    name = next((each.name for each in signal.Signals if each == -status), "")
+    words = ", ".join(filter(None, [f"ffmpeg was ended by signal {-status}", name]))
+    return f"{words}: {_SIGNALS[name]}" if name in _SIGNALS else words
 
 
 def is_disk_full(messages: Iterable[str]) -> bool:

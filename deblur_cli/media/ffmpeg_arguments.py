@@ -29,6 +29,8 @@ _FLAGS = frozenset(
     | {"dump", "hex", "debug_ts", "force_fps", "accurate_seek", "seek_timestamp", "find_stream_info"}
     | {"fix_sub_duration_heartbeat", "recast_media", "auto_conversion_filters", "print_graphs"}
 )
+# What makes of an MP4 file one of fragments.
+_FRAGMENTS = re.compile(r"(?<!-)\b(frag_(keyframe|every_frame|custom)|empty_moov|dash|cmaf|hybrid_fragmented)\b")
 _TIMES = "each frame keeps its own time"
 _ELSEWHERE = "it writes to another file"
 # Options under which the file would not have the frames that were restored, when they were, which is noticed when all
@@ -56,7 +58,8 @@ def split_arguments(words: Sequence[str], container: Container) -> tuple[list[st
 
     The latter are options of the container's (`-movflags +faststart`), ffmpeg's own about a file (`-metadata
     title=x`, `-disposition:a:1 default`, `-an`), and all that name a stream of sound, subtitles or data (`-c:a aac
-    -b:a 128k`). A few (`-bitexact`, `-strict`) are for both. Everything else is for the encoder.
+    -b:a 128k`). A few (`-bitexact`, `-strict`) are for both. Everything else is for the encoder. A file in fragments is
+    given one more option, under which it keeps timestamps.
 
     Raises:
         UsageError: as `options` does.
@@ -73,6 +76,10 @@ def split_arguments(words: Sequence[str], container: Container) -> tuple[list[st
             file += option
         else:
             encoding += option
+    if any(_is_fragmenting(option) for option in options(file)):
+        # An index that is written ahead of the first frame does not know by how much decoding comes before showing, and
+        # all frames would be shown so much later.
+        file += ["-movflags", "+delay_moov"]
     return encoding, file
 
 
@@ -139,6 +146,13 @@ def options(words: Sequence[str]) -> list[list[str]]:
         else:
             raise UsageError(f"'{word}' in the arguments for ffmpeg is neither an option nor the value of one")
     return found
+
+
+def _is_fragmenting(option: Sequence[str]) -> bool:
+    """Whether an option and its value make of an MP4 file one of fragments."""
+    if option[0] == "-movflags":
+        return bool(_FRAGMENTS.search(option[-1]))
+    return option[0] in {"-frag_duration", "-frag_size"}
 
 
 def _is_flag(option: str) -> bool:

@@ -19,7 +19,7 @@ from deblur_cli.media.files import replacing
 from deblur_cli.media.formats import SUFFIXES
 from deblur_cli.media.materials import VIDEOS
 from deblur_cli.media.pixel_formats import planar
-from deblur_cli.media.video import Colour, Frame, PixelFormat, VideoFormat, as_meant
+from deblur_cli.media.video import GAP, Colour, Frame, PixelFormat, VideoFormat, as_meant
 
 if TYPE_CHECKING:
     from deblur_cli.media.photo import Photo
@@ -127,6 +127,10 @@ class FrameFolderReader:
             for pts, picture in zip(self._times, pictures, strict=False)
             if (low is None or pts >= low) and (high is None or pts < high)
         ]
+        shown = next(iter(self._frames), (self._times[-1], None))[0]
+        if stamps and low is not None and stamps[0] < low and shown > low + GAP / tick:
+            # What is on the screen at the start comes first, as in `VideoReader`.
+            self._frames.insert(0, (math.ceil(low), pictures[sum(pts < low for pts in stamps) - 1]))
 
     @property
     def count(self) -> int:

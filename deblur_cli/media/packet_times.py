@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+from deblur_cli.errors import VideoError
 from deblur_cli.media import ffmpeg
 
 # Bit of a packet that is decoded but not shown, because an edit list hides it (ffmpeg's AV_PKT_FLAG_DISCARD).
@@ -21,10 +22,14 @@ class PacketTimes:
         index: of the video stream in it.
         tick: the time base in which times are told.
         seek: options of the input that let it begin near the first time that is asked for.
+
+    Raises:
+        VideoError: when times are asked for, a signal has ended the ffmpeg that reads them.
     """
 
     def __init__(self, path: Path, index: int, tick: Fraction, seek: list[str]) -> None:
         listing = ["-map", f"0:{index}", "-c", "copy", "-f", "framecrc", "pipe:1"]
+        self._path = path
         self._process = ffmpeg.Process(["-copyts", *seek, "-i", ffmpeg.file_argument(path), *listing], stdout=True)
         self._packets = self._read(tick)
         self._waiting: set[int] = set()
@@ -43,6 +48,9 @@ class PacketTimes:
             packet = next(self._packets, None)
             if packet is None:
                 self._ended = True
+                if (status := self._process.wait()) < 0:
+                    why = ffmpeg.failure(status, self._process.messages)
+                    raise VideoError(f"{self._path}: {why}; the same command goes on")
                 break
             self._decoded, shown = packet
             if shown is not None:

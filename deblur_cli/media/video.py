@@ -7,6 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 
+GAP = Fraction(1, 20)
+"""The longest that a part of a video may begin without a picture, in seconds: no longer than a film shows a frame."""
+
 
 def as_meant(seconds: float) -> Fraction:
     """A time as it was written: 0.2 is a fifth, not the binary number next to it. Exact to a millionth of a second."""

@@ -58,7 +58,8 @@ def timestamps(path: Path, *, decode: bool = False) -> list[Fraction]:
         elif not line.startswith("#"):
             ticks.append(int(line.split(",")[2]))
     if listed.returncode or not base:
-        raise VideoError(f"{path}: {ffmpeg.reason(listed.stderr.decode('utf-8', 'replace').splitlines())}")
+        messages = listed.stderr.decode("utf-8", "replace").splitlines()
+        raise VideoError(f"{path}: {ffmpeg.failure(listed.returncode, messages)}")
     if any(tick == ffmpeg.NO_TIMESTAMP for tick in ticks):
         return _decoded_timestamps(path)
     return [tick * base for tick in sorted(ticks)]
@@ -140,7 +141,7 @@ def join_segments(
             if ffmpeg.is_disk_full(messages):
                 needed = math.ceil(sum(segment.stat().st_size for segment in segments) / 1e6)
                 raise DiskFullError(f"{target}: the disk is full; joining the segments needs about {needed} MB")
-            raise VideoError(f"{target}: its segments cannot be joined ({ffmpeg.reason(messages)})")
+            raise VideoError(f"{target}: its segments cannot be joined ({ffmpeg.failure(told.returncode, messages)})")
         _check(target, temporary, stamps, drift=not container.exact)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
@@ -22,11 +23,13 @@ from deblur_cli.errors import UsageError, VideoError
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.packet_times import PacketTimes
 from deblur_cli.media.probe import VideoInfo, probe
-from deblur_cli.media.video import Frame, PixelFormat, as_meant
+from deblur_cli.media.video import GAP, Frame, PixelFormat, as_meant
+from deblur_cli.media.video_writer import origin_of
 
 # Seconds before a wanted start at which decoding begins: a key frame is found by decoding time, which lies before the
-# presentation time, and frames shown before their key frame cannot be decoded from it.
-_RUN_UP = 1.0
+# presentation time, and frames shown before their key frame cannot be decoded from it. Where frames are seconds apart
+# decoding may lie far ahead: what the first of these does not reach is looked for with the next.
+_RUN_UPS = (1.0, 60.0, math.inf)
 # Containers with an index of their key frames. In others a search ends anywhere, and decoding begins with the file.
 _INDEXED = frozenset({"mov", "matroska", "webm", "mp4"})
 _DAMAGE = re.compile(
@@ -60,7 +63,8 @@ class VideoReader:
 
     Args:
         path: the file.
-        start: seconds after the file's beginning; frames shown earlier are left out.
+        start: seconds after the file's beginning; frames shown earlier are left out. Where the next is shown more than
+            50 milliseconds later, or not before `end`, the one that is on the screen comes first, moved to the start.
         end: seconds after the file's beginning; frames shown then or later are left out.
         pixels: the planar pixel format to decode to in place of the nearest one.
 
@@ -82,7 +86,9 @@ class VideoReader:
         """What was done to frames that were not as they should be, one line each."""
         self.damaged: str | None = None
         """Why the file ends before its end, or a part of it is missing; known when the last frame has come."""
-        self._start, self._end = (None if time is None else as_meant(time) for time in (start, end))
+        self._start = None if start is None else as_meant(start)
+        self._end = None if end is None else as_meant(end)
+        self._origin = origin_of(self.info, start)
         self._patched = self._refused = 0
         self._repeated: set[int] = set()
         self._complained = False
@@ -117,49 +123,68 @@ class VideoReader:
             self._packets = None
 
     def __iter__(self) -> Iterator[Frame]:
-        self.close()
-        self.warnings, self.damaged, self._complained = self._expected(), None, False
-        self._patched, self._refused, self._repeated = 0, 0, set()
-        stamps, pipe = self._begin()
-        process = cast(ffmpeg.Process, self._process)
-        try:
-            count = 0
-            for frame in self._frames(stamps, pipe):
-                seconds = frame.pts * self.video.time_base - self.info.file_start
-                if self._end is not None and seconds >= self._end:
+        for run_up in _RUN_UPS:
+            seek = self._seek(self._start or Fraction(0), run_up)
+            self.close()
+            self.warnings, self.damaged, self._complained = self._expected(), None, False
+            self._patched, self._refused, self._repeated = 0, 0, set()
+            stamps, pipe = self._begin(seek)
+            process = cast(ffmpeg.Process, self._process)
+            try:
+                frames = self._frames(stamps, pipe)
+                first = list(islice(frames, 1))
+                if not seek or (first and self._seconds(first[0].pts) <= (self._start or 0)):
+                    yield from self._part(chain(first, frames), process)
                     return
-                if self._start is None or seconds >= self._start:
-                    count += 1
-                    yield frame
-            status = process.wait()
-            if status and self.damaged is None:
-                self.damaged = ffmpeg.reason(process.messages)
-            if not count and self._start is None:
-                why = self.damaged or ffmpeg.reason(process.messages)
-                raise VideoError(f"{self.info.path}: none of its frames can be decoded ({why})")
-        finally:
-            # Another iteration may have begun since; what it started is its own.
-            if self._process is process:
-                self.close()
+            finally:
+                # Another iteration may have begun since; what it started is its own.
+                if self._process is process:
+                    self.close()
+
+    def _part(self, frames: Iterable[Frame], process: ffmpeg.Process) -> Iterator[Frame]:
+        """Those of all decoded frames that are wanted."""
+        held: Frame | None = None
+        count = 0
+        for frame in frames:
+            seconds = self._seconds(frame.pts)
+            if self._start is not None and seconds < self._start:
+                held = frame
+                continue
+            ended = self._end is not None and seconds >= self._end
+            if held is not None and (ended or (frame.pts - self._origin) * self.video.time_base > GAP):
+                yield replace(held, pts=self._origin)
+            held = None
+            if ended:
+                return
+            count += 1
+            yield frame
+        status = process.wait()
+        if status and self.damaged is None:
+            self.damaged = ffmpeg.reason(process.messages)
+        if held is not None and (self.until(held.pts) or self._origin) > self._origin:
+            yield replace(held, pts=self._origin)
+        if not count and self._start is None:
+            why = self.damaged or ffmpeg.reason(process.messages)
+            raise VideoError(f"{self.info.path}: none of its frames can be decoded ({why})")
 
     def until(self, last: int) -> int | None:
         """The tick until which the frame at tick `last`, the last to come, is shown; None: the file does not say."""
         before = None
         if self._end is not None:
             before = max(last + 1, math.floor((self._end + self.info.file_start) / self.video.time_base))
-        seconds = last * self.video.time_base - self.info.file_start
-        packets = PacketTimes(self.info.path, self.info.index, self.video.time_base, self._seek(seconds))
+        seek = self._seek(self._seconds(last))
+        packets = PacketTimes(self.info.path, self.info.index, self.video.time_base, seek)
         try:
             return packets.until(last, before)
         finally:
             packets.close()
 
-    def _begin(self) -> tuple[IO[bytes], IO[bytes]]:
-        """Start decoding; the pipe of timestamps and the pipe of planes."""
+    def _begin(self, seek: list[str]) -> tuple[IO[bytes], IO[bytes]]:
+        """Start decoding where the options `seek` say; the pipe of timestamps and the pipe of planes."""
         stamps_out, stamps_in = os.pipe()
         try:
             self._process = ffmpeg.Process(
-                self._arguments(stamps_in), stdout=True, pass_fds=(stamps_in,), listener=self._hear
+                self._arguments(seek, stamps_in), stdout=True, pass_fds=(stamps_in,), listener=self._hear
             )
         except BaseException:
             os.close(stamps_out)
@@ -169,23 +194,30 @@ class VideoReader:
         self._stamps = os.fdopen(stamps_out, "rb")
         return self._stamps, self._process.stdout
 
-    def _arguments(self, stamps: int) -> list[str]:
+    def _arguments(self, seek: list[str], stamps: int) -> list[str]:
         info = self.info
         chain = ["bwdif=mode=send_frame:deint=interlaced"] if info.interlaced else []
         chain.append(f"scale={info.video.width}:{info.video.height}")
         return [
-            *("-noautorotate", "-copyts", *self._seek(self._start or Fraction(0))),
+            *("-noautorotate", "-copyts", *seek),
             *(("-c:V", info.decoder) if info.decoder else ()),
             *("-i", ffmpeg.file_argument(info.path), "-map", f"0:{info.index}"),
             *("-vf", ",".join(chain), *ffmpeg.stamp_options(f"pipe:{stamps}")),
             *("-f", "rawvideo", "-pix_fmt", self._raw_name(), "pipe:1"),
         ]
 
-    def _seek(self, seconds: Fraction) -> list[str]:
-        """Options of the input that let it begin at a key frame ahead of second `seconds`, where it can be found."""
-        if seconds <= _RUN_UP or not _INDEXED & set(self.info.container.split(",")):
+    def _seconds(self, pts: int) -> Fraction:
+        """How long after the file's beginning a frame is shown."""
+        return pts * self.video.time_base - self.info.file_start
+
+    def _seek(self, seconds: Fraction, run_up: float = _RUN_UPS[0]) -> list[str]:
+        """Options of the input that let it begin at a key frame ahead of second `seconds`, where it can be found.
+
+        Its decoding time is `run_up` seconds ahead, or more. There are none where the file is read from its beginning.
+        """
+        if seconds <= run_up or not _INDEXED & set(self.info.container.split(",")):
             return []
-        return ["-ss", f"{float(seconds) - _RUN_UP:.6f}", "-noaccurate_seek"]
+        return ["-ss", f"{float(seconds) - run_up:.6f}", "-noaccurate_seek"]
 
     def _raw_name(self) -> str:
         """The pixel format to ask ffmpeg for: the source's own name where that has the very same planes.
@@ -197,6 +229,7 @@ class VideoReader:
 
     def _frames(self, stamps: IO[bytes], pipe: IO[bytes]) -> Iterator[Frame]:
         """All that is decoded, with timestamps made to increase where the source's do not."""
+        process = cast(ffmpeg.Process, self._process)
         unstamped = behind = 0
         last: Frame | None = None
         tick = self.video.time_base
@@ -223,6 +256,10 @@ class VideoReader:
                 yield from self._repeats(last, pts)
             last = Frame(planes, pts)
             yield last
+        status = process.wait()
+        if status < 0:  # which is no damage of the file: there may be more in it
+            why = ffmpeg.failure(status, process.messages)
+            raise VideoError(f"{self.info.path}: {why}; the same command goes on")
         if last is not None:
             yield from self._repeats(last, None)
         if unstamped:
@@ -236,8 +273,8 @@ class VideoReader:
         if not self._complained or silent or (before is None and self.damaged):
             return
         if self._packets is None:
-            seconds = last.pts * self.video.time_base - self.info.file_start
-            self._packets = PacketTimes(self.info.path, self.info.index, self.video.time_base, self._seek(seconds))
+            seek = self._seek(self._seconds(last.pts))
+            self._packets = PacketTimes(self.info.path, self.info.index, self.video.time_base, seek)
         for pts in self._packets.between(last.pts, before):
             self._repeated.add(pts)
             yield replace(last, pts=pts, repeated=True)

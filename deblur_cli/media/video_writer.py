@@ -191,27 +191,18 @@ class VideoWriter:
             while rest:
                 rest = rest[self._process.stdin.write(rest) :]
         except BrokenPipeError:
-            self._process.wait()
             self._fail()
 
     def _fail(self) -> None:
-        """Clean up after an ffmpeg that gave up, and say why it did."""
+        """Clean up after an ffmpeg that has given up or is about to, and say why."""
         assert self._process is not None
-        messages = list(self._process.messages)
+        status, messages = self._process.wait(), list(self._process.messages)
         size = self._temporary.stat().st_size if self._temporary.exists() else 0
         self.abort()
         if ffmpeg.is_disk_full(messages):
-            raise self._shortage(size)
-        raise VideoError(f"{self.target}: cannot be encoded ({ffmpeg.reason(messages)})")
-
-    def _shortage(self, size: int) -> DiskFullError:
-        """What to say of a full disk, `size` bytes of which were ours."""
-        told = f"{self.target}: the disk is full after {self.frames} frames and {size / 1e6:.1f} MB"
-        expected = self._source.frames if self._source is not None else None
-        if not expected or not self.frames or not size:
-            return DiskFullError(told)
-        whole = size * max(expected, self.frames) / self.frames
-        return DiskFullError(f"{told}; all of it needs about {math.ceil(whole / 1e6)} MB", whole)
+            # Nothing tells how many of the frames that went in are in these bytes, and how many the encoder still held.
+            raise DiskFullError(f"{self.target}: the disk is full after {size / 1e6:.1f} MB")
+        raise VideoError(f"{self.target}: cannot be encoded ({ffmpeg.failure(status, messages)})")
 
     def _encoder_arguments(self, place: int, container: Container) -> list[str]:
         """Filters and encoder of the new video, which is stream `place` of the file."""

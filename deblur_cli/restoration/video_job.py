@@ -182,7 +182,7 @@ class _Job:
                 self._finish()
         except (VideoError, DiskFullError, OSError) as error:
             if is_disk_full(error):
-                raise DiskFullError(self._shortage(error)) from error
+                raise DiskFullError(self._shortage()) from error
             message = self._of_target(error)
             if message == str(error):
                 raise
@@ -290,11 +290,12 @@ class _Job:
         message, folder = str(error), str(self.journal.folder)
         return f"{self.target}: {message.partition(': ')[2]}" if message.startswith(folder) else message
 
-    def _shortage(self, error: BaseException) -> str:
+    def _shortage(self) -> str:
         """What to say of a full disk."""
         done, size = self.journal.frames, sum(segment.size for segment in self.journal.segments)
         kept = "; what is done is kept: " if done else "; "
-        whole = size / done * max(self.expected or done, done) if done else getattr(error, "whole", None)
+        # Ahead of the first whole segment there is nothing to go by.
+        whole = size / done * max(self.expected or done, done) if done else 0
         # A file is written beside its segments, which are removed afterwards; pictures are there already. The state
         # after each further segment is written beside the one before.
         state = self.journal.state_size if self.expected is None or done < self.expected else 0

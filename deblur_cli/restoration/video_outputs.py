@@ -296,7 +296,8 @@ class PictureOutput:
 
     def seconds(self, frame: Frame) -> Fraction:
         """When a frame is shown, after the beginning of what is written."""
-        return frame.pts * self._video.time_base - self._origin
+        # A frame from before the beginning that comes first stands on a tick, which may be just ahead of it.
+        return max(Fraction(0), frame.pts * self._video.time_base - self._origin)
 
 
 class _PictureSink:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from deblur_cli.evaluation import speed as module
 from deblur_cli.evaluation.speed import Speed, Timing
+from tests.forked import MAIN, forked
 
 Run = Callable[[list[str]], Any]
 
@@ -84,20 +84,7 @@ def test_wrong_usage_is_one_line(
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks Linux for the children of a process")
 def test_a_killed_command_leaves_no_process_that_measures() -> None:
     # Left alone it would go on for a minute at least, and on two cores for several.
-    command = [
-        "-m",
-        "deblur_cli",
-        "bench",
-        "-m",
-        "deblurgan",
-        "--size",
-        "1920x1080",
-        "--runs",
-        "1000",
-        "--device",
-        "cpu",
-    ]
-    bench = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    arguments = "bench", "-m", "deblurgan", "--size", "1920x1080", "--runs", "1000", "--device", "cpu"
 
     def measures(pid: str) -> bool:
         try:
@@ -105,20 +92,20 @@ def test_a_killed_command_leaves_no_process_that_measures() -> None:
         except OSError:
             return False
 
-    def measuring() -> list[str]:
-        children = Path(f"/proc/{bench.pid}/task/{bench.pid}/children").read_text().split()
-        return [pid for pid in children if measures(pid)]
-
     def comes(condition: Callable[[], bool], seconds: float) -> bool:
         end = time.monotonic() + seconds
         while not condition() and time.monotonic() < end:
             time.sleep(0.1)
         return condition()
 
-    try:
+    with forked(MAIN, *arguments) as bench:
+
+        def measuring() -> list[str]:
+            children = Path(f"/proc/{bench.pid}/task/{bench.pid}/children").read_text().split()
+            return [pid for pid in children if measures(pid)]
+
         assert comes(lambda: bool(measuring()), 60)
         left = measuring()
-    finally:
-        bench.kill()
-        bench.wait()
+        bench.send_signal(signal.SIGKILL)
+        assert bench.wait() == -signal.SIGKILL
     assert comes(lambda: not any(map(measures, left)), 45)  # a loaded machine takes its time to import torch

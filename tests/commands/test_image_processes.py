@@ -17,7 +17,7 @@ from deblur_cli.media.plan import plan_photos
 from deblur_cli.restoration.photo_batch import share_of
 from deblur_cli.restoration.processes import Processes
 from tests.conftest import Result
-from tests.launching import TWO, launch
+from tests.launching import launch, launch_forked
 
 Run = Callable[[list[str]], Result]
 ENGINE = ["-m", "test-tiny", "--device", "cpu", "--precision", "fp32"]
@@ -86,7 +86,7 @@ def test_two_processes_write_and_report_what_one_does(folder: Path, run: Run) ->
             alone = run(command)
             told[name] = alone.code, alone.stdout, alone.stderr
         else:
-            together = launch(TWO, "-m", "deblur_cli", *command)
+            together = launch("-m", "deblur_cli", *command)
             told[name] = together.returncode, together.stdout, together.stderr
         assert_whole(out, {f"{number}.png" for number in range(10) if number != 5})
         out.rename(folder.parent / name)
@@ -107,7 +107,7 @@ def test_a_process_that_is_killed_is_said_and_what_is_written_is_whole(folder: P
     out, report = folder.parent / "out", folder.parent / "report.json"
     (folder.parent / "killed.py").write_text(KILLED)
     command = ["image", str(folder), "-o", str(out), "--report", str(report), *ENGINE]
-    died = launch(TWO, folder.parent / "killed.py", *command)
+    died = launch_forked(folder.parent / "killed.py", *command)
     assert died.returncode != 0
     assert "another process of this run ended before its share was done" in died.stderr
     assert "SIGKILL" in died.stderr

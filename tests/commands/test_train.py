@@ -1,8 +1,7 @@
+import functools
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,13 +13,14 @@ from safetensors.torch import save_file
 
 from deblur_cli.commands.train import parse_duration
 from deblur_cli.errors import UsageError
+from deblur_cli.training import inputs
 from deblur_cli.training.checkpoint import read_checkpoint
 from deblur_cli.training.recipe import shipped_recipes
 from models import create_model
 from models.vgg import VGG19Features
 from models.weights import save_weights
+from tests.forked import MAIN, forked
 
-ROOT = Path(__file__).parents[2]
 RECIPE = """
 model = "test-tiny"
 steps = {steps}
@@ -52,6 +52,12 @@ def material(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def small_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four small held-out pictures in place of the 32 that take seconds to blur, where the scores do not matter."""
+    monkeypatch.setattr(inputs, "synthetic_set", functools.partial(inputs.synthetic_set, count=4, size=64))
+
+
+@pytest.fixture
 def pairs(material: Path) -> Path:
     """A dataset of pairs; a run on it validates on nothing, which is quicker."""
     for name in ("input", "target"):
@@ -61,7 +67,7 @@ def pairs(material: Path) -> Path:
     return material / "data"
 
 
-def test_train_then_export_then_use(material: Path, run) -> None:
+def test_train_then_export_then_use(material: Path, run, request: pytest.FixtureRequest) -> None:
     folder = material / "run"
     arguments = ["train", "--recipe", str(material / "tiny.toml"), "--photos", str(material / "photos")]
     result = run([*arguments, "-o", str(folder), "--device", "cpu"])
@@ -83,6 +89,7 @@ def test_train_then_export_then_use(material: Path, run) -> None:
     card = json.loads((material / "mine.json").read_text())
     assert card["model"] == "test-tiny" and card["steps"] == 12 and card["sha256"] in exported.stdout
 
+    request.getfixturevalue("small_validation")  # one run above was validated as users' are
     tuned = run([*arguments, "-o", str(material / "tuned"), "--start", str(material / "mine.safetensors")])
     assert tuned.code == 0, tuned.stderr
     wrong = material / "wrong.safetensors"
@@ -129,26 +136,20 @@ def test_a_perceptual_recipe_takes_vgg19_from_a_file(material: Path, pairs: Path
     assert "perceptual" in result.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 @pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_saves_and_resume_goes_on(material: Path, pairs: Path, run, signalled: int) -> None:
     recipe = material / "long.toml"
     recipe.write_text(RECIPE.format(steps=100_000))
     folder = material / "run"
     arguments = ["train", "--recipe", str(recipe), "--data", str(pairs), "-o", str(folder)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deblur_cli", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 60
-    while not (folder / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signalled)
-    _, complaint = process.communicate(timeout=60)
-    assert process.returncode == 130, complaint
+    with forked(MAIN, *arguments) as process:
+        deadline = time.monotonic() + 60
+        while not (folder / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signalled)
+        complaint = process.stderr.read()
+        assert process.wait() == 130, complaint
     assert "Traceback" not in complaint
     done = json.loads(_facts(folder / "checkpoint.safetensors"))["progress"]["step"]
     resumed = run([*arguments, "--resume", "--stop-at", str(done + 3)])
@@ -187,6 +188,7 @@ def test_a_run_that_validates_on_nothing_says_so_and_keeps_its_last_weights(mate
     assert nowhere.code == 1 and "there is no folder" in nowhere.stderr
 
 
+@pytest.mark.usefixtures("small_validation")
 def test_a_photo_that_cannot_be_read_is_left_out(material: Path, run) -> None:
     (material / "photos" / "9.png").write_bytes((material / "photos" / "0.png").read_bytes()[:2000])
     arguments = ["train", "--recipe", str(material / "tiny.toml"), "--photos", str(material / "photos")]
@@ -195,6 +197,7 @@ def test_a_photo_that_cannot_be_read_is_left_out(material: Path, run) -> None:
     assert "left out: " in result.stderr and "9.png" in result.stderr
 
 
+@pytest.mark.usefixtures("small_validation")
 def test_a_resumed_run_that_is_no_longer_validated_says_so(material: Path, pairs: Path, run) -> None:
     arguments = ["train", "--recipe", str(material / "tiny.toml"), "--data", str(pairs), "-o", str(material / "run")]
     photos = ["--photos", str(material / "photos")]
@@ -207,6 +210,7 @@ def test_a_resumed_run_that_is_no_longer_validated_says_so(material: Path, pairs
     assert (material / "run" / "best.safetensors").read_bytes() == validated
 
 
+@pytest.mark.usefixtures("small_validation")
 def test_other_material_is_said_and_stands_in_the_card(material: Path, pairs: Path, run) -> None:
     arguments = ["train", "--recipe", str(material / "tiny.toml"), "--data", str(pairs), "-o", str(material / "run")]
     assert run([*arguments, "--stop-at", "2"]).code == 0
@@ -220,6 +224,7 @@ def test_other_material_is_said_and_stands_in_the_card(material: Path, pairs: Pa
     assert data == "3 pairs; from step 3 on 2 photos, 3 pairs", "one of three photos is validated on"
 
 
+@pytest.mark.usefixtures("small_validation")
 def test_a_resumed_run_on_other_pictures_chooses_its_best_weights_anew(material: Path, run) -> None:
     recipe = material / "tiny.toml"
     recipe.write_text(recipe.read_text().replace("validate_every = 12", "validate_every = 2"))

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -19,6 +18,7 @@ from deblur_cli.errors import UsageError
 from deblur_cli.media.probe import probe
 from deblur_cli.media.video_join import timestamps
 from tests.conftest import Result
+from tests.forked import forked
 from tests.media.video_samples import H264, PICTURE, QUICK, TONE, make, spoil
 
 ROOT = Path(__file__).parents[2]
@@ -210,15 +210,13 @@ def test_ctrl_c_or_a_kill_keeps_what_is_done_and_the_same_command_goes_on(
 ) -> None:
     out, report = folder.parent / "out.mp4", folder.parent / "report.json"
     arguments = ["video", str(folder / "a.mp4"), "-o", str(out), *TINY]
-    command = [sys.executable, "-c", SLOW, *arguments, "--report", str(report)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
+    with forked(SLOW, *arguments, "--report", report) as process:
         for line in process.stderr:
             if line.startswith("midway"):
                 break
         process.send_signal(number)
         told = process.stderr.read()
-        assert process.wait(timeout=60) == 130
+        assert process.wait() == 130
     assert "Traceback" not in told and "of a.mp4 6 frames are kept: the same command goes on" in told
     assert not out.exists()
     assert json.loads(report.read_text())["counts"] == {"not done": 1}

@@ -13,7 +13,7 @@ from deblur_cli.evaluation.datasets import find_pairs
 from deblur_cli.restoration.processes import Processes
 from tests.conftest import Result
 from tests.evaluation.pictures import gopro
-from tests.launching import TWO, launch
+from tests.launching import launch_forked
 
 # As many as each of the processes that are launched has.
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,7 +49,7 @@ def test_two_processes_write_what_one_writes_and_one_of_them_speaks(tmp_path: Pa
         if name == "one":
             done[name] = run([*map(str, arguments)])
         else:
-            together = launch(TWO, "-m", "deblur_cli", *arguments)
+            together = launch_forked("-m", "deblur_cli", *arguments)
             done[name] = Result(together.returncode, together.stdout, together.stderr)
         assert done[name].stdout.count("blurred input") == 2, done[name].stderr  # the table, and that of sequences
     assert done["one"].code == 1  # as a picture failed
@@ -75,7 +75,7 @@ def test_a_process_that_dies_is_said_and_what_was_scored_is_kept(tmp_path: Path,
     folder, journal = dataset(tmp_path / "data"), tmp_path / "journal"
     (tmp_path / "dies.py").write_text(DIES)
     arguments = "eval", folder, "-m", "test-tiny", "--device", "cpu", "--journal", journal
-    died = launch(TWO, tmp_path / "dies.py", *arguments)
+    died = launch_forked(tmp_path / "dies.py", *arguments)
     assert died.returncode != 0
     assert "blurred input" not in died.stdout
     assert "exitcode" in died.stderr

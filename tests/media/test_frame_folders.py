@@ -116,6 +116,31 @@ def test_start_and_end_are_in_seconds(tmp_path: Path) -> None:
         FrameFolderReader(tmp_path, start=1.0, end=1.0)
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "shown"),
+    [
+        (5, 8, [(5, 1)]),
+        (5, 15, [(5, 1), (9, 2)]),
+        (8.96, None, [(9, 2)]),  # no longer without a picture than a film is
+        (4, 9, [(4, 1)]),
+        (0, 3, [(0, 0)]),
+        (10, None, [(10, 2)]),
+        (14.5, None, []),  # the last picture stays for five seconds
+    ],
+)
+def test_a_part_begins_with_the_picture_that_is_on_the_screen(
+    tmp_path: Path, start: float, end: float | None, shown: list[tuple[float, int]]
+) -> None:
+    folder_of(tmp_path, 3)
+    (tmp_path / TIMESTAMPS).write_text("# timestamp format v2\n0\n4000\n9000\n")
+    reader = FrameFolderReader(tmp_path, start=start, end=end)
+    tick = reader.video.time_base
+    found = [(frame.pts * tick, np.dstack([frame.planes[each] for each in (2, 0, 1)])) for frame in reader]
+    assert [time for time, _ in found] == [Fraction(time) for time, _ in shown]
+    for (_, picture), (_, number) in zip(found, shown, strict=True):
+        assert np.array_equal(picture, pixels(number))
+
+
 def test_a_broken_picture_is_replaced_by_the_one_before_and_counted(tmp_path: Path) -> None:
     folder_of(tmp_path, 4)
     (tmp_path / "000003.png").write_bytes((tmp_path / "000003.png").read_bytes()[:40])

@@ -1,14 +1,23 @@
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-import torch
 
 import models
-from deblur_cli.training.data import PhotoSource, Source
+from deblur_cli.training.data import Source
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.schedules import Schedule
 from deblur_cli.training.trainer import default_accelerator
-from tests.training.runs import RECIPE, Rough
+from models.critics import CRITICS
+from tests.training.runs import RECIPE, SMALL_CRITIC, Rough, noise, small_critic
+
+
+@pytest.fixture(scope="module", autouse=True)
+def critic() -> Iterator[None]:
+    """The critic that AGAINST_A_CRITIC names."""
+    small_critic()
+    yield
+    del CRITICS[SMALL_CRITIC]
 
 
 @pytest.fixture
@@ -34,10 +43,7 @@ def rough(monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 @pytest.fixture
 def sources() -> list[Source]:
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(2, 3, 16, 16, generator=generator)
-    pictures = torch.nn.functional.interpolate(noise, size=(96, 96), mode="nearest")
-    return [PhotoSource([*(pictures * 255).to(torch.uint8)])]
+    return noise()
 
 
 @pytest.fixture

@@ -12,9 +12,13 @@ from deblur_cli.training.adversarial import AdversarialSettings
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import read_checkpoint
 from deblur_cli.training.curves import Report
-from deblur_cli.training.data import PoolSettings, Source
+from deblur_cli.training.data import PhotoSource, PoolSettings, Source
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.trainer import CHECKPOINT, train
+from models.critics import CRITICS
+
+SMALL_CRITIC = "test-patch"
+"""Name of a critic that there is in these tests, where `small_critic` has been called."""
 
 RECIPE = Recipe(
     model="test-tiny",
@@ -36,9 +40,31 @@ AGAINST_A_CRITIC = replace(
     save_every=3,
     optimizer="adam",
     loss="mse",
-    adversarial=AdversarialSettings(kind="wgan-gp", critic="patch", critic_steps=2, critic_rate=1e-4),
+    adversarial=AdversarialSettings(kind="wgan-gp", critic=SMALL_CRITIC, critic_steps=2, critic_rate=1e-4),
     stages=(Stage(until=0.5, crop=32), Stage(crop=32, content_weight=10.0, adversarial_weight=0.1)),
 )
+
+
+def small_critic() -> None:
+    """Register a critic of the layers that the one of patches has, without its millions of weights."""
+
+    def build() -> nn.Module:
+        first, second, last = nn.Conv2d(3, 16, 4, 2, 1), nn.Conv2d(16, 32, 4, 2, 1), nn.Conv2d(32, 1, 4, 1, 1)
+        body = nn.Sequential(first, nn.LeakyReLU(0.2), second, nn.InstanceNorm2d(32), nn.LeakyReLU(0.2), last)
+        return Unconditional(body)
+
+    CRITICS[SMALL_CRITIC] = build
+
+
+class Unconditional(nn.Module):
+    """A critic that looks at the candidate alone."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, candidate: Tensor, blurred: Tensor) -> Tensor:
+        return self.body(candidate)
 
 
 class Rough(nn.Module):
@@ -53,6 +79,14 @@ class Rough(nn.Module):
         state = torch.tanh(self.cell(blurred if state is None else blurred + state))
         fine = blurred + 0.1 * nn.functional.dropout(state, 0.5, self.training)
         return ([coarse, fine] if self.training else fine), state
+
+
+def noise() -> list[Source]:
+    """Two photos of coarse noise."""
+    generator = torch.Generator().manual_seed(0)
+    squares = torch.rand(2, 3, 16, 16, generator=generator)
+    pictures = nn.functional.interpolate(squares, size=(96, 96), mode="nearest")
+    return [PhotoSource([*(pictures * 255).to(torch.uint8)])]
 
 
 def losses(reports: list[Report]) -> list[float]:

@@ -34,7 +34,7 @@ def test_an_estimate_of_the_blur_is_taught_what_was_measured() -> None:
     sharp = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     batch = torch.nn.functional.avg_pool2d(sharp, (1, 7), stride=1, padding=(0, 3)), sharp
     found = []
-    for number in range(40):
+    for number in range(12):
         found.append(learner.learn(stage, batch, number, recipe.rate))
         learner.update(number)
     assert found[0]["loss"] == pytest.approx(float(found[0]["content"] + found[0]["transfer"]))

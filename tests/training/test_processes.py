@@ -1,6 +1,7 @@
 """Several processes: what `accelerate launch` makes of a run is the run of one process with the whole batch."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,9 +10,15 @@ import pytest
 import torch
 
 from deblur_cli.training.checkpoint import read_checkpoint
+from deblur_cli.training.trainer import default_accelerator
 from models import create_model
-from tests import launching
-from tests.launching import ONE, TWO
+from tests.conftest import Result
+from tests.launching import launch_forked
+from tests.training.losses_of import losses_of
+from tests.training.runs import SMALL_CRITIC
+
+# As many as each of the processes that are launched has.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECIPE = """
 model = "test-tiny"
@@ -31,7 +38,7 @@ CONTENT = """
 crop = 32
 blur.length = [2, 6]
 """
-ADVERSARIAL = """
+ADVERSARIAL = f"""
 [[stages]]
 until = 0.2
 crop = 32
@@ -39,6 +46,7 @@ crop = 32
 crop = 32
 adversarial_weight = 0.1
 [adversarial]
+critic = "{SMALL_CRITIC}"
 critic_rate = 1e-4
 kind = """
 IN_PARTS = """
@@ -55,67 +63,50 @@ RECIPES = {
     **{kind: RECIPE + ADVERSARIAL + f'"{kind}"' for kind in ("gan", "wgan-gp", "ragan")},
 }
 
-LOSSES = """
-import json, sys
-from pathlib import Path
-from accelerate import Accelerator
-from deblur_cli.training.data import PairSource
-from deblur_cli.training.recipe import load_recipe
-from deblur_cli.training.trainer import train
 
-folder, accelerator = Path(sys.argv[1]), Accelerator(cpu=True)
-pairs = PairSource([(file, file.parents[1] / "target" / file.name) for file in sorted(folder.glob("data/*/input/*"))])
-told = {"processes": accelerator.num_processes}
-for file in sorted(folder.glob("*.toml")):
-    reports = told[file.stem] = []
-    output = folder / f"{file.stem}-{accelerator.num_processes}"
-    tell = lambda report: reports.append(report.loss)
-    train(load_recipe(str(file)), [pairs], output, accelerator=accelerator, tell=tell)
-if accelerator.is_main_process:
-    print(json.dumps(told))
-"""
+def train_arguments(folder: Path, name: str, *more: str) -> list[str]:
+    """Of a run that is to be in `folder / name`."""
+    files = ["--recipe", str(folder / "cli" / "ragan.toml"), "--data", str(folder / "data"), "-o", str(folder / name)]
+    return ["train", *files, "--device", "cpu", *more]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs, recipes, a run `two` of four of its eight steps on two processes, and in `two.txt` what they said."""
+    folder = tmp_path_factory.mktemp("processes")
     for name in ("input", "target"):
-        (tmp_path / "data" / "train" / name).mkdir(parents=True)
+        (folder / "data" / "train" / name).mkdir(parents=True)
         for number in range(2):
             pixels = np.random.default_rng(number + (name == "input")).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-            cv2.imwrite(str(tmp_path / "data" / "train" / name / f"{number}.png"), pixels)
-    return tmp_path
-
-
-def launch(launcher: list[str], *arguments: str | Path) -> str:
-    done = launching.launch(launcher, *arguments)
+            cv2.imwrite(str(folder / "data" / "train" / name / f"{number}.png"), pixels)
+    for name, recipe in RECIPES.items():
+        (folder / f"{name}.toml").write_text(recipe.format(steps=10))
+    (folder / "cli").mkdir()
+    (folder / "cli" / "ragan.toml").write_text(RECIPES["ragan"].format(steps=8))
+    program = Path(__file__).with_name("losses_of.py")
+    done = launch_forked(program, folder, *train_arguments(folder, "two", "--stop-at", "4"))
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    (folder / "two.txt").write_text(done.stdout)
+    return folder
 
 
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(folder: Path) -> None:
-    for name, recipe in RECIPES.items():
-        (folder / f"{name}.toml").write_text(recipe.format(steps=10))
-    (folder / "losses.py").write_text(LOSSES)
-    one, two = (json.loads(launch(launcher, folder / "losses.py", folder)) for launcher in (ONE, TWO))
-    assert (one["processes"], two["processes"]) == (1, 2)
+    one = losses_of(folder, default_accelerator("cpu"))
+    two = json.loads((folder / "two.txt").read_text().splitlines()[0])
+    assert two["processes"] == 2
     for name in RECIPES:
         assert len(one[name]) == 10
         assert two[name] == pytest.approx(one[name], abs=1e-4), name
 
 
-def test_a_run_started_on_two_processes_goes_on_with_one(folder: Path) -> None:
-    recipe = folder / "ragan.toml"
-    recipe.write_text(RECIPES["ragan"].format(steps=8))
-
-    def train(launcher: list[str], run: str, *more: str) -> dict[str, torch.Tensor]:
-        command = ["-m", "deblur_cli", "train", "--recipe", recipe, "--data", folder / "data", "--device", "cpu"]
-        told = launch(launcher, *command, "-o", folder / run, *more)
+def test_a_run_started_on_two_processes_goes_on_with_one(folder: Path, run: Callable[[list[str]], Result]) -> None:
+    def weights(told: str, name: str) -> dict[str, torch.Tensor]:
         assert told.count("steps in") == 1  # said by one of them
-        return read_checkpoint(folder / run / "checkpoint.safetensors")[2]
+        return read_checkpoint(folder / name / "checkpoint.safetensors")[2]
 
-    expected = train(ONE, "one")
-    train(TWO, "two", "--stop-at", "4")
-    resumed = train(ONE, "two", "--resume")
+    expected = weights(run(train_arguments(folder, "one")).stdout, "one")
+    weights((folder / "two.txt").read_text(), "two")
+    resumed = weights(run(train_arguments(folder, "two", "--resume")).stdout, "two")
     assert expected.keys() == resumed.keys()
     assert any(name.startswith("critic.") for name in expected)
     torch.manual_seed(1)

@@ -14,21 +14,37 @@ from deblur_cli.training.curves import Report
 from deblur_cli.training.data import Source
 from deblur_cli.training.learner import Learner
 from deblur_cli.training.recipe import Recipe, recipe_table
-from deblur_cli.training.trainer import CHECKPOINT, CURVES, Limits, train
+from deblur_cli.training.trainer import CHECKPOINT, CURVES, Limits, default_accelerator, train
 from deblur_cli.training.validation import ValidationSet, Validator
 from models.weights import save_weights
-from tests.training.runs import AGAINST_A_CRITIC, RECIPE, losses, run, same_tensors
+from tests.training.runs import AGAINST_A_CRITIC, RECIPE, losses, noise, run, same_tensors
+
+Unbroken = tuple[list[Report], Path]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
+    """What a run by RECIPE reports that nothing interrupts, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(RECIPE, noise(), folder, default_accelerator("cpu")), folder
+
+
+@pytest.fixture(scope="module")
+def whole_against_a_critic(tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
+    """The same by AGAINST_A_CRITIC."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(AGAINST_A_CRITIC, noise(), folder, default_accelerator("cpu")), folder
 
 
 @pytest.mark.parametrize("broken_at", [5, 13])
 def test_a_resumed_run_repeats_the_losses_of_an_unbroken_one(
-    tmp_path: Path, sources: list[Source], accelerator: object, broken_at: int
+    tmp_path: Path, sources: list[Source], accelerator: object, whole_run: Unbroken, broken_at: int
 ) -> None:
-    whole = run(RECIPE, sources, tmp_path / "whole", accelerator)
+    whole, folder = whole_run
     first = run(RECIPE, sources, tmp_path / "broken", accelerator, limits=Limits(steps=broken_at))
     rest = run(RECIPE, sources, tmp_path / "broken", accelerator, resume=True)
     assert losses(first) + losses(rest) == losses(whole)
-    assert same_tensors(tmp_path / "whole", tmp_path / "broken")
+    assert same_tensors(folder, tmp_path / "broken")
 
 
 def test_a_resumed_run_has_the_time_that_it_was_begun_with(
@@ -43,13 +59,13 @@ def test_a_resumed_run_has_the_time_that_it_was_begun_with(
 
 @pytest.mark.parametrize("broken_at", [3, 4, 6])  # before the critic's stage, at its beginning, and in it
 def test_a_resumed_run_against_a_critic_repeats_all_its_losses(
-    tmp_path: Path, sources: list[Source], accelerator: object, broken_at: int
+    tmp_path: Path, sources: list[Source], accelerator: object, whole_against_a_critic: Unbroken, broken_at: int
 ) -> None:
-    whole = run(AGAINST_A_CRITIC, sources, tmp_path / "whole", accelerator)
+    whole, folder = whole_against_a_critic
     first = run(AGAINST_A_CRITIC, sources, tmp_path / "broken", accelerator, limits=Limits(steps=broken_at))
     rest = run(AGAINST_A_CRITIC, sources, tmp_path / "broken", accelerator, resume=True)
     assert [(report.loss, report.parts) for report in first + rest] == [(report.loss, report.parts) for report in whole]
-    assert same_tensors(tmp_path / "whole", tmp_path / "broken")
+    assert same_tensors(folder, tmp_path / "broken")
 
 
 def test_a_recurrent_network_learns_from_sequences_and_resumes_exactly(
@@ -89,7 +105,7 @@ def test_a_checkpoint_of_before_there_were_critics_still_resumes(
 
 
 def test_a_kill_between_checkpoints_costs_only_the_steps_since(
-    tmp_path: Path, sources: list[Source], accelerator: object
+    tmp_path: Path, sources: list[Source], accelerator: object, whole_run: Unbroken
 ) -> None:
     """A run that dies is one whose last checkpoint is older than its last step."""
 
@@ -100,18 +116,18 @@ def test_a_kill_between_checkpoints_costs_only_the_steps_since(
         if report.step == 8:
             raise Killed
 
-    whole = run(RECIPE, sources, tmp_path / "whole", accelerator)
     with pytest.raises(Killed):
         train(RECIPE, sources, tmp_path / "killed", accelerator=accelerator, tell=die_at_eight)
     rest = run(RECIPE, sources, tmp_path / "killed", accelerator, resume=True)
     assert rest[0].step == 6
-    assert losses(rest) == losses(whole)[5:]
+    assert losses(rest) == losses(whole_run[0])[5:]
 
 
 def test_the_curves_of_a_resumed_run_hold_each_step_once(
     tmp_path: Path, sources: list[Source], accelerator: object
 ) -> None:
-    recipe = replace(RECIPE, steps=120, save_every=60)
+    # Which pictures are learned from does not matter here, and making them takes longest.
+    recipe = replace(RECIPE, steps=120, save_every=60, pool=replace(RECIPE.pool, reuse=20))
     run(recipe, sources, tmp_path, accelerator, limits=Limits(steps=60))
     run(recipe, sources, tmp_path, accelerator, resume=True)
     with (tmp_path / CURVES).open(newline="") as file:
