@@ -221,8 +221,9 @@ class VideoWriter:
         chain = [f"setparams={colours}"]
         encoded = nearest_planar(self.encoding.pixels)
         if encoded.kind == "yuv" and self.video.pixels.kind == "rgb":
-            chain.append("scale=out_color_matrix=bt709:out_range=limited")
-            chain.append(f"setparams=range=tv:colorspace=bt709:color_primaries={tags.primaries}")
+            matrix = "bt2020nc" if tags.primaries == "bt2020" else "bt709"
+            chain.append(f"scale=out_color_matrix={matrix}:out_range=limited")
+            chain.append(f"setparams=range=tv:colorspace={matrix}:color_primaries={tags.primaries}")
         chain.append(f"format={self.encoding.pixels}")
         if self._source is not None and self._source.sample_aspect:
             aspect = self._source.sample_aspect

@@ -166,9 +166,11 @@ class EncodedOutput:
             found = len(timestamps(path))
             if found != segment.frames:
                 raise VideoError(f"{path}: {found} frames, where {segment.frames} were written; remove its folder")
-        # A folder of pictures has no other streams and no clock: the first segment stands for it.
+        # A folder of pictures has no other streams and no clock: the first segment stands for it, and begins the part.
         source = self._source or probe(paths[0])
-        start, end = (self._settings.start, self._settings.end) if self._source else (None, None)
+        start, end = self._settings.start, self._settings.end
+        if self._source is None:
+            start, end = None if start is None else 0.0, None
         if start is None and source.container in _RUNNING_CLOCKS and container_of(self._target).format != "mpegts":
             start = 0.0  # a clip may begin hours into such a clock, and elsewhere hours of nothing would lie before it
         until = self._reader.until(segments[-1].last)

@@ -57,6 +57,7 @@ def test_hdr_colours_and_wide_pixels_go_out_and_come_back(tmp_path: Path) -> Non
         to_video(tmp_path / "frames", tmp_path / name, codec=codec)
         found = probe(tmp_path / name)
         assert (found.tags.primaries, found.tags.transfer) == ("bt2020", "smpte2084")
+        assert found.tags.matrix == ("gbr" if codec == "ffv1" else "bt2020nc")
         # ffmpeg takes the shape of the whole picture, in numbers up to 255.
         assert found.sample_aspect is not None and abs(found.sample_aspect / Fraction(64, 45) - 1) < 0.001
     with VideoReader(tmp_path / "back.mkv") as back:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from deblur_cli.errors import VideoError
+from deblur_cli.media.frame_folders import TIMESTAMPS, FrameFolderWriter
 from deblur_cli.media.probe import probe
 from deblur_cli.media.video_join import timestamps
 from deblur_cli.media.video_reader import VideoReader
@@ -118,3 +120,17 @@ def test_a_part_that_was_stopped_behind_a_frame_that_was_moved_goes_on_from_it(
     assert (result.before, result.frames) == (1, count)
     assert read(tmp_path / "part.mkv") == read(tmp_path / "whole.mkv")
     assert len(timestamps(tmp_path / "part.mkv")) == count
+
+
+def test_a_part_of_a_folder_of_pictures_begins_at_once(tmp_path: Path) -> None:
+    writer = FrameFolderWriter(tmp_path / "pictures")
+    for _ in range(3):
+        writer.write(np.full((48, 64, 3), 90, np.uint8))
+    (tmp_path / "pictures" / TIMESTAMPS).write_text("# timestamp format v2\n0\n4000\n9000\n")
+    settings = VideoSettings(preset="ultrafast", start=5, end=12)
+    restorer = Restorer("test-tiny", device="cpu", precision="fp32")
+    restore_video(tmp_path / "pictures", tmp_path / "part.mp4", restorer, settings)
+    assert timestamps(tmp_path / "part.mp4") == [0, 4]
+    assert probe(tmp_path / "part.mp4").duration == 7
+    restore_video(tmp_path / "pictures", tmp_path / "part", restorer, replace(settings, pictures=True))
+    assert (tmp_path / "part" / TIMESTAMPS).read_text().split("\n")[1:3] == ["0.000000", "4000.000000"]
