@@ -37,7 +37,7 @@ def bench(
     The same network in plain eager float32 is timed beside, in a process of its own. Without weights it is timed with
     random ones. --device, --precision and --tile are as for restoring.
     """
-    sizes = [_size(text) for text in dict.fromkeys(size or ["1280x720"])]
+    sizes = list(dict.fromkeys(map(_size, size or ["1280x720"])))
     names = model_names(model)
     if json is not None and (json.is_dir() or not json.parent.is_dir()):
         raise UsageError(f"'{json}' cannot be written: it is a folder, or its folder is not there")
@@ -45,8 +45,13 @@ def bench(
 
     from deblur_cli.evaluation.speed import compare, load_or_create
     from deblur_cli.evaluation.speed_report import build_notes, build_table, write_json
+    from deblur_cli.restoration.device import resolve_device, resolve_precision
+    from deblur_cli.restoration.planner import parse_tile
 
-    for name in names:  # so that a wrong name does not come up after an hour
+    # So that a wrong name or option does not come up after an hour.
+    parse_tile(tile)
+    resolve_precision(precision, resolve_device(device))
+    for name in names:
         load_or_create(name)
     speeds = []
     for name in names:

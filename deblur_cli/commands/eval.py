@@ -16,6 +16,7 @@ from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.evaluation.datasets import Dataset, Pair
+    from deblur_cli.evaluation.elsewhere import RestoredPictures
     from deblur_cli.evaluation.gallery import Views
     from deblur_cli.evaluation.journal import Journal
     from deblur_cli.evaluation.perceptual import Lpips
@@ -102,6 +103,7 @@ def evaluate(
     dataset = _dataset(folder, blurred, sharp, split=split, variant=variant, allow_partial=allow_partial)
     if require_complete:
         dataset.require_whole()
+    whole = dataset
     if sequence:
         dataset = dataset.only(sequence)
     if limit:
@@ -110,13 +112,15 @@ def evaluate(
         check_save(save, dataset)
     if metric and dataset.protocol != "pixelwise":
         raise UsageError(f"--metric lpips compares pixel by pixel, and {dataset.protocol}'s protocol does not")
+    from deblur_cli.evaluation.elsewhere import RestoredPictures
+    from deblur_cli.restoration.device import resolve_device
     from deblur_cli.restoration.processes import Processes
 
     processes = Processes(device, advice="with --journal FILE, the same command goes on from what there is")
     report, views = _score(
         dataset,
         engines,
-        restored or [],
+        [RestoredPictures(folder, dataset, resolve_device(processes.device), whole) for folder in restored or []],
         processes,
         rounding=not as_float,
         keep_state=not no_state,
@@ -158,7 +162,7 @@ def _dataset(
 def _score(
     dataset: Dataset,
     engines: Sequence[dict[str, Any]],
-    restored: Sequence[Path],
+    restored: Sequence[RestoredPictures],
     processes: Processes,
     *,
     rounding: bool,
@@ -168,19 +172,16 @@ def _score(
     lpips: bool,
 ) -> tuple[Report, dict[str, Mapping[Pair, Views]]]:
     from deblur_cli.commands.scoring import Scoring
-    from deblur_cli.evaluation.elsewhere import RestoredPictures
     from deblur_cli.evaluation.journal import RAN_AS
     from deblur_cli.evaluation.outputs import folders_for
     from deblur_cli.evaluation.report import Report
-    from deblur_cli.restoration.device import resolve_device
     from models.weights import load_model
 
     # All are loaded before the first is run, so that a wrong name does not come up after an hour.
     loaded = [load_model(engine["model"]) for engine in engines]
-    pictures = [RestoredPictures(folder, dataset, resolve_device(processes.device)) for folder in restored]
-    labels = _labels([*(model.label for model in loaded), *(one.folder.name for one in pictures)])
-    networks, others = dict(zip(labels, loaded, strict=False)), dict(zip(labels[len(loaded) :], pictures, strict=True))
-    folders = folders_for(save, list(networks), dataset, files, pictures) if save else {}
+    labels = _labels([*(model.label for model in loaded), *(one.folder.name for one in restored)])
+    networks, others = dict(zip(labels, loaded, strict=False)), dict(zip(labels[len(loaded) :], restored, strict=True))
+    folders = folders_for(save, list(networks), dataset, files, restored) if save else {}
     metric = _lpips(processes) if lpips else None
     description = metric.description if metric else None
     if processes.count > 1 and processes.is_first:

@@ -72,6 +72,7 @@ def synth(
     for folder in (path for path in given if path.is_dir()):
         clips += sorted(path for path in folder.rglob("*") if path.suffix.lower() in clip_files.SUFFIXES)
     stills = [text for text, path in zip(inputs, given, strict=True) if path not in clips]
+    clips = list({path.resolve(): path for path in clips}.values())  # each once, however often it is named
     photos = [file.path for file in gather_photos(stills).files] if stills else []
     if not photos and not clips:
         raise UsageError(f"there is no photo or video in {', '.join(inputs)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,14 @@ class RestoredPictures:
     """The pictures of a folder by the pairs of a dataset; gives them out as `FrameRestorer` gives what it restores.
 
     A picture belongs to a pair by its sequence and name (`GOPR0384_11_00/000001.png`, as `deblur eval --save` writes
-    them, or flattened, `GOPR0384_11_00-000001.png`), by the blurred picture's path in its dataset, or by its file's
-    name where no two have the same; whichever of the three most pictures agree with, and for all of them.
+    them, or flattened, `GOPR0384_11_00-000001.png`), by the blurred picture's path in its dataset (as `deblur image
+    GOPRO_Large -o DIR` writes them), or by its file's name where no two have the same; whichever of these most pictures
+    agree with, and for all of them.
 
     Args:
         folder: where they lie, at any depth and with any ending.
         dataset: what they are scored on.
+        whole: the set that `dataset` is a part of, which may have the same names elsewhere.
         device: where they are scored.
 
     Raises:
@@ -35,12 +38,12 @@ class RestoredPictures:
     timed = False
     """What it took to restore them nobody knows."""
 
-    def __init__(self, folder: Path, dataset: Dataset, device: torch.device) -> None:
+    def __init__(self, folder: Path, dataset: Dataset, device: torch.device, whole: Dataset | None = None) -> None:
         self.folder = folder.resolve()
         self.device = device
         if not self.folder.is_dir():
             raise DatasetError(f"there is no folder '{self.folder}'")
-        self._files = _matched(pictures(self.folder), dataset)
+        self._files = _matched(pictures(self.folder), dataset, whole or dataset)
         self._next: Tensor | None = None
         problems = [problem for pair in dataset.pairs if (problem := _problem(pair, self._files.get(pair)))]
         if problems:
@@ -78,35 +81,40 @@ class RestoredPictures:
         """Nothing is remembered from picture to picture."""
 
 
-def _matched(files: Mapping[str, Path], dataset: Dataset) -> dict[Pair, Path]:
+def _matched(files: Mapping[str, Path], dataset: Dataset, whole: Dataset) -> dict[Pair, Path]:
     """The files of the pairs that have one, by that way of naming under which most of them do."""
-    ways = [
-        _by_name(files, dataset, lambda key: "/".join(filter(None, sequence_and_name(key))), lambda pair: pair.label),
-        _by_name(files, dataset, lambda key: key, lambda pair: _path_in(dataset, pair)),
-        _by_name(files, dataset, lambda key: key.rpartition("/")[2], lambda pair: pair.blurred.stem),
+    base = dataset.folders[0]
+    ways: list[tuple[Callable[[str], str], Callable[[Pair], str]]] = [
+        (lambda key: "/".join(filter(None, sequence_and_name(key))), lambda pair: pair.label),
+        # The layout's folder may be that of a split, inside the one that was restored.
+        *((str, partial(_path_in, folder)) for folder in (base, base.parent)),
+        (lambda key: key.rpartition("/")[2], lambda pair: pair.blurred.stem),
     ]
-    return max(ways, key=len)
+    return max((_by_name(files, dataset, whole, *way) for way in ways), key=len)
 
 
 def _by_name(
-    files: Mapping[str, Path], dataset: Dataset, name_of: Callable[[str], str], wanted: Callable[[Pair], str]
+    files: Mapping[str, Path],
+    dataset: Dataset,
+    whole: Dataset,
+    name_of: Callable[[str], str],
+    wanted: Callable[[Pair], str],
 ) -> dict[Pair, Path]:
-    """Pairs and files of one name, which no other file and no other pair has."""
-    names, sought = Counter(map(name_of, files)), Counter(map(wanted, dataset.pairs))
+    """Pairs and files of one name, which no other file has, and no other pair of the whole set."""
+    names, sought = Counter(map(name_of, files)), Counter(map(wanted, whole.pairs))
     by_name = {name_of(key): file for key, file in files.items()}
     return {pair: by_name[name] for pair in dataset.pairs if names[name := wanted(pair)] == 1 and sought[name] == 1}
 
 
-def _path_in(dataset: Dataset, pair: Pair) -> str:
-    """Where a pair's blurred picture lies in its dataset, without its ending."""
-    base = dataset.folders[0]
-    return pair.blurred.relative_to(base).with_suffix("").as_posix() if pair.blurred.is_relative_to(base) else ""
+def _path_in(folder: Path, pair: Pair) -> str:
+    """Where a pair's blurred picture lies in a folder, without its ending; empty where it does not."""
+    return pair.blurred.relative_to(folder).with_suffix("").as_posix() if pair.blurred.is_relative_to(folder) else ""
 
 
 def _problem(pair: Pair, file: Path | None) -> str | None:
     """Why the file cannot be scored as that pair's, in a few words; None where it can."""
     if file is None:
-        return f"{pair.label} is missing"
+        return f"{pair.label} is missing, or there are several of its name"
     try:
         size = read_size(file)
     except PhotoError as error:

@@ -140,6 +140,8 @@ def _real_blur(folder: Path, split: str | None) -> Layout | None:
 
 def _hide(folder: Path, split: str | None) -> Layout | None:
     """`test/{test-close-ups,test-long-shot}/NAME.png` and `train/NAME.png`; the sharp ones of both splits in `GT`."""
+    if folder.name in SPLITS and split in (None, folder.name):
+        folder, split = folder.parent, folder.name
     wanted = split or SPLITS[0]
     base, sharp = folder / wanted, pictures(folder / "GT")
     parts = [base / name for name in _HIDE_PARTS] if wanted == "test" else [base]

@@ -51,9 +51,12 @@ def means_of_sequences(scores: Mapping[Pair, Scores], apart: Collection[Pair] = 
     sequences: dict[str, dict[Pair, Scores]] = {}
     for pair, one in scores.items():
         sequences.setdefault(pair.sequence, {})[pair] = one
-    means = [summarise_pairs(own, apart) for own in sequences.values()]
-    over = summarise(Scores(mean.psnr, mean.ssim, mean.ssim_matlab, mean.ms_ssim) for mean in means)
-    return replace(over, identical=sum(mean.identical for mean in means))
+    means = {name: summarise_pairs(own, apart) for name, own in sequences.items()}
+    over = summarise(Scores(mean.psnr, mean.ssim, mean.ssim_matlab, mean.ms_ssim) for mean in means.values())
+    # A sequence that is `apart` as a whole is in no mean either, where others are left.
+    kept = [means[name].psnr for name, own in sequences.items() if not own.keys() <= set(apart)]
+    psnr = mean_of(kept) if kept else over.psnr
+    return replace(over, psnr=psnr, identical=sum(mean.identical for mean in means.values()))
 
 
 def mean_of_known(values: Iterable[float | None]) -> float | None:

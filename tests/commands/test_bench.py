@@ -82,6 +82,12 @@ def test_wrong_usage_is_one_line(
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks Linux for the children of a process")
+def test_a_wrong_option_is_known_before_anything_is_timed(run) -> None:  # type: ignore[no-untyped-def]
+    for option, value in (("--tile", "16"), ("--precision", "fp8"), ("--device", "tpu")):
+        result = run(["bench", "-m", "test-tiny", "--size", "32x32", option, value])
+        assert result.code == 2 and "timing" not in result.stderr and value in result.stderr
+
+
 def test_a_killed_command_leaves_no_process_that_measures() -> None:
     # Left alone it would go on for a minute at least, and on two cores for several.
     arguments = "bench", "-m", "deblurgan", "--size", "1920x1080", "--runs", "1000", "--device", "cpu"

@@ -60,6 +60,10 @@ def test_a_clip_that_is_called_like_the_folder_of_photos_has_one_of_its_own(tmp_
     assert run(["synth", str(photos), "-o", str(tmp_path / "out")]).code == 0
     assert run(of_clip).code == 0
     assert {folder.name for folder in (tmp_path / "out" / "train").iterdir()} == {"photos", "photos~2"}
+    twice = run(
+        ["synth", str(clip), str(tmp_path / "in" / ".." / "photos.avi"), "-o", str(tmp_path / "o"), *of_clip[4:]]
+    )
+    assert twice.code == 0 and "1 pairs" in twice.stdout
     again = run(of_clip)
     assert again.code == 2 and "photos~2 is there already" in again.stderr
 

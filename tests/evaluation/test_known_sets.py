@@ -75,7 +75,8 @@ def test_hide_has_the_sharp_pictures_of_all_splits_in_one_folder(tmp_path: Path)
         ("test-long-shot", "2fromGOPR0950"),
     ]
     assert found.pairs[0].sharp == folder / "GT/0fromGOPR0950.png" and not found.video
-    assert names(find_pairs(folder, split="train")) == [("", "3fromGOPR0950")]
+    assert names(find_pairs(folder, split="train")) == names(find_pairs(folder / "train")) == [("", "3fromGOPR0950")]
+    assert names(find_pairs(folder / "test")) == names(found)
     (folder / "GT/1fromGOPR0950.png").unlink()
     with pytest.raises(DatasetError, match="test-long-shot/1fromGOPR0950 has no sharp picture"):
         find_pairs(folder)

@@ -175,6 +175,18 @@ def test_a_pair_of_infinite_psnr_is_in_no_mean_of_any_row(tmp_path: Path) -> Non
     assert alone.worst is not None and alone.worst.gain == 10
 
 
+def test_a_sequence_of_infinite_psnr_is_in_no_mean_over_sequences() -> None:
+    found = report({"a": 2, "b": 2})
+    own = replace(found.models[0], published=())
+    images = [
+        replace(image, restored=Scores(math.inf, 1.0, 1.0)) if image.pair.sequence == "b" else image
+        for image in own.result.images
+    ]
+    other = replace(own, label="other", result=BenchmarkResult(tuple(images), ()))
+    lines = text(build_table(replace(found, models=(own, other)))).splitlines()[3:6]
+    assert [cells(line)[4] for line in lines] == ["10.00", "30.00", "30.00"]
+
+
 def test_where_all_pairs_are_sharp_already_the_restored_pictures_have_a_mean(tmp_path: Path) -> None:
     found = report({"a": 3})
     perfect = Scores(math.inf, 1.0, 1.0)
