@@ -25,7 +25,13 @@ __all__ = ["Restorer", "__version__"]
 def __getattr__(name: str) -> Any:
     # Restorer is fetched on first use: it imports torch, and `deblur --help` has no need of it.
     if name == "Restorer":
-        from deblur_cli.restoration.restorer import Restorer
+        try:
+            from deblur_cli.restoration.restorer import Restorer
+        except ImportError as error:
+            from deblur_cli.errors import other_models
 
+            if shadowed := other_models(error):
+                raise ImportError(shadowed, name=error.name, path=error.path) from error
+            raise
         return Restorer
     raise AttributeError(f"module 'deblur_cli' has no attribute '{name}'")

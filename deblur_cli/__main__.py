@@ -79,6 +79,8 @@ def _message_and_code(error: Exception) -> tuple[str, int]:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if "ModelError" in kinds:
         return str(error), errors.EXIT_SOME_FAILED if "FetchError" in kinds else errors.EXIT_USAGE
+    if isinstance(error, ImportError) and (shadowed := errors.other_models(error)):
+        return shadowed, errors.EXIT_SOME_FAILED
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, errors.EXIT_SOME_FAILED
     return "", errors.EXIT_SOME_FAILED

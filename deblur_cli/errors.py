@@ -6,10 +6,26 @@ message and turns the class into an exit code. Anything else that escapes is a f
 
 from __future__ import annotations
 
+import sys
+
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+
+
+def other_models(error: ImportError) -> str:
+    """What to say where another package `models` stands ahead of ours, whose import raised `error`; else empty."""
+    if (error.name or "").partition(".")[0] != "models":
+        return ""
+    found = sys.modules.get("models")
+    where = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ())), None)
+    if where is None:
+        return "the package 'models', which belongs to deblur, is not there; install deblur again"
+    return (
+        f"'{where}' is found where deblur's own package 'models' should be; "
+        "start the command deblur from elsewhere, or rename the other"
+    )
 
 
 class DeblurError(Exception):

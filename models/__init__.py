@@ -3,7 +3,7 @@
 >>> import models
 >>> network = models.create_model("test-tiny")
 >>> models.model_info("lite").multiple_of
-16
+64
 """
 
 from models import (  # noqa: F401  (importing a network registers it)

@@ -42,6 +42,8 @@ def begin_with_the_picture(network: Any) -> None:
     the finest level compare the two. Residual branches begin small, and at zero in what holds the picture (Zhang,
     Dauphin, Ma, "Fixup initialization", ICLR 2019).
     """
+    if next(network.parameters()).is_meta:  # whose matrices would take torch's compiler, for nothing
+        return
     network.apply(_initialise)
     encoder1, encoder2, encoder3 = network.encoder1, network.encoder2, network.encoder3
     decoder1, decoder2, decoder3 = network.decoder1, network.decoder2, network.decoder3

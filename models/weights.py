@@ -175,7 +175,8 @@ def _load_file(path: Path, card: dict[str, Any] | None = None) -> LoadedModel:
         )
     name, options = _identify(checkpoint, path)
     _require_finite(checkpoint.tensors, f"weights file {path}")
-    network = create_model(name, **options).float()
+    with torch.random.fork_rng(devices=[]):  # weights are drawn, and the caller's generator is the caller's
+        network = create_model(name, **options).float()
     network.load_state_dict(checkpoint.tensors)
     info = model_info(name)
     return LoadedModel(

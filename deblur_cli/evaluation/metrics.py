@@ -49,6 +49,7 @@ class Scores:
 
 def round_to_uint8(image: Tensor) -> Tensor:
     """Values in [0, 1] to the 0..255 that a saved file holds, halves rounded up; what lies outside is clamped."""
+    image = image.to(torch.promote_types(image.dtype, torch.float32))  # bfloat16 has no 255.5
     return image.clamp(0, 1).mul(255).add_(0.5).floor_().to(torch.uint8)
 
 
@@ -84,6 +85,7 @@ def psnr(restored: Tensor, sharp: Tensor, *, data_range: float) -> Tensor:
     return 10 * torch.log10(data_range**2 / error)
 
 
+@torch.no_grad()
 def ssim(restored: Tensor, sharp: Tensor, *, data_range: float) -> Tensor:
     """Structural similarity (Wang et al. 2004) per channel, the mean of the channels.
 
@@ -105,6 +107,7 @@ def ssim(restored: Tensor, sharp: Tensor, *, data_range: float) -> Tensor:
     return _similarities(restored, sharp, data_range, plane=True, volume=False)[0]
 
 
+@torch.no_grad()
 def ssim_matlab(restored: Tensor, sharp: Tensor, *, data_range: float) -> Tensor:
     """Structural similarity as MATLAB's `ssim` computes it for an RGB array: the image is one volume.
 
@@ -126,6 +129,7 @@ def ssim_matlab(restored: Tensor, sharp: Tensor, *, data_range: float) -> Tensor
     return _similarities(restored, sharp, data_range, plane=False, volume=True)[1]
 
 
+@torch.no_grad()
 def score(restored: Tensor, sharp: Tensor, *, data_range: float) -> list[Scores]:
     """All three metrics of each image; the SSIMs share their window sums, so this is faster than one after the other.
 

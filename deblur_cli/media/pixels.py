@@ -6,7 +6,7 @@ import functools
 import io
 import logging
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -128,15 +128,24 @@ def pack(pixels: np.ndarray, alpha: np.ndarray | None) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(joined(pixels, alpha)))
 
 
+def _opencv() -> Any:
+    """Opencv, which keeps what it has to say of a file to itself."""
+    import cv2
+
+    if hasattr(cv2.utils, "logging"):
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    else:  # before 4.13
+        cv2.setLogLevel(0)  # type: ignore[attr-defined]
+    return cv2
+
+
 def decode_deep(data: bytes) -> np.ndarray:
     """Decode with opencv at the file's own depth: H×W, H×W×3 RGB or H×W×4 RGBA.
 
     Raises:
         ValueError: opencv cannot decode it.
     """
-    import cv2
-
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    cv2 = _opencv()
     try:
         array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -154,9 +163,7 @@ def encode_with_opencv(suffix: str, array: np.ndarray) -> bytes:
     Raises:
         ValueError: opencv cannot encode it.
     """
-    import cv2
-
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    cv2 = _opencv()
     if array.ndim == 3:
         array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR if array.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
     try:

@@ -35,7 +35,7 @@ _Result = TypeVar("_Result")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
 
 
-def resolve_device(name: str = "auto") -> torch.device:
+def resolve_device(name: str | torch.device = "auto") -> torch.device:
     """The device that `name` means: `auto` (CUDA, else MPS, else the processor), `cpu`, `cuda`, `cuda:N` or `mps`.
 
     A GPU that torch was not built for, as those of before 2018 are to its newer builds, is none to `auto`.
@@ -43,6 +43,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     Raises:
         UsageError: there is no such device on this machine, or no such name.
     """
+    name = str(name)
     if name == "auto":
         if torch.cuda.is_available() and _has_kernels(current := torch.device("cuda", torch.cuda.current_device())):
             return current
@@ -125,9 +126,9 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """A context in which `device` computes in `precision`; none at all for fp32."""
+    """A context in which `device` computes in `precision`, whatever the one around it says."""
     if precision == "fp32":
-        return contextlib.nullcontext()
+        return torch.autocast(device.type, enabled=False)
     return torch.autocast(device.type, dtype=PRECISIONS[precision])
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import operator
 import os
 
 import torch
@@ -154,7 +156,9 @@ class TilePlanner:
     def _check_overlap(self, overlap: int | None) -> int:
         if overlap is None:
             return self._model.info.tile_overlap
-        if overlap < 0 or (self._tile and overlap > self._tile):
+        with contextlib.suppress(TypeError):
+            overlap = operator.index(overlap)
+        if not isinstance(overlap, int) or overlap < 0 or (self._tile and overlap > self._tile):
             raise UsageError(
                 f"an overlap of {overlap} pixels makes no sense with tiles of {self._tile}; it is 0 to a whole tile"
             )
@@ -182,6 +186,8 @@ def parse_tile(tile: str | int) -> int | None:
         return None
     if isinstance(tile, str) and tile.isdecimal():
         tile = int(tile)
+    with contextlib.suppress(TypeError):
+        tile = operator.index(tile)  # type: ignore[arg-type]  # numpy's integers too
     if not isinstance(tile, int) or tile < 0 or 0 < tile < SMALLEST_TILE:
         raise UsageError(f"a tile of '{tile}' makes no sense; it is auto, 0 (whole images) or at least {SMALLEST_TILE}")
     return tile

@@ -83,10 +83,10 @@ class Restorer:
         notify: Callable[[str], None] | None = None,
     ) -> None:
         self.tile, self.overlap = parse_tile(tile), overlap
-        if not 0.0 <= strength <= 1.0:
+        if not isinstance(strength, (int, float)) or not 0.0 <= strength <= 1.0:
             raise UsageError(f"a strength of {strength} makes no sense; it goes from 0 (nothing) to 1 (all)")
-        if memory_limit is not None and memory_limit <= 0:
-            raise UsageError(f"a memory limit of {memory_limit} bytes leaves nothing to work with")
+        if memory_limit is not None and (not isinstance(memory_limit, (int, float)) or memory_limit <= 0):
+            raise UsageError(f"a memory limit of {memory_limit} bytes makes no sense; it is a number above 0")
         self.device = devices.resolve_device(device)
         if self.device.type == "cpu":
             devices.tune_allocator()
@@ -294,6 +294,8 @@ class Restorer:
         return most if most == 1 else min(most, self._planner.at_a_time(plan))
 
     def _checked(self, blurred: Tensor) -> Tensor:
+        if not isinstance(blurred, Tensor):
+            raise UsageError(f"frames are a tensor of torch's, not {type(blurred).__name__}")
         if blurred.ndim != 4 or blurred.shape[1] != 3 or not blurred.is_floating_point() or blurred.numel() == 0:
             raise UsageError(
                 f"frames are N×3×H×W floating point, not {'×'.join(map(str, blurred.shape))} {blurred.dtype}"
