@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import secrets
 import struct
 import warnings
 from collections.abc import Mapping
@@ -154,7 +155,8 @@ def write_checkpoint(tensors: Mapping[str, Tensor], path: Path, metadata: Mappin
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     data = _in_order(safetensors.torch.save(stored, metadata=dict(metadata)))
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Named as all half-written files of the command are, which it knows by that and clears away after a kill.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with beside.open("wb") as file:
             file.write(data)

@@ -5,6 +5,7 @@ A critic gives logits, N×1 or a map of them N×1×h×w (one a patch); the losse
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from torch.optim import Adam
 
 from deblur_cli.errors import UsageError
 from deblur_cli.training.data import Dice
+from deblur_cli.training.ranges import require_in_range
 from models.critics import create_critic
 
 if TYPE_CHECKING:
@@ -41,8 +43,7 @@ class AdversarialSettings:
     def __post_init__(self) -> None:
         if self.kind not in GAMES:
             raise UsageError(f"no adversarial loss is called '{self.kind}'; there are {', '.join(GAMES)}")
-        if self.critic_steps < 1:
-            raise UsageError("the critic takes at least one step for each of the network's")
+        require_in_range(self, "adversarial")
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,15 @@ def gradient_penalty(critic: nn.Module, sharp: Tensor, restored: Tensor, blurred
     return (torch.linalg.vector_norm(slope, dim=(1, 2, 3)) - 1).square().mean()
 
 
+def _require_judgeable(critic: nn.Module, crop: int, name: str) -> None:
+    """Raise `UsageError` unless the critic of that name takes crops of so many pixels."""
+    images = torch.empty(1, 3, crop, crop, device="meta")
+    try:
+        copy.deepcopy(critic).to("meta", images.dtype)(images, images)  # computes nothing but sizes
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"stage.crop must be what the critic '{name}' can judge, not {crop}: {error}") from error
+
+
 class Adversary:
     """A critic, its optimiser, and what it has to say of a batch.
 
@@ -131,11 +141,8 @@ class Adversary:
         self.settings, self.frames, self.accelerator = settings, recipe.frames, accelerator
         self.game = GAMES[settings.kind]
         self.critic = create_critic(settings.critic).to(accelerator.device).requires_grad_(False)
-        side = getattr(self.critic, "SIDE", None)
-        if side and any(stage.adversarial_weight and stage.crop != side for stage in recipe.stages):
-            raise UsageError(
-                f"recipe '{recipe.name}': the critic '{settings.critic}' judges crops of {side} pixels only"
-            )
+        for crop in {stage.crop for stage in recipe.stages if stage.adversarial_weight}:
+            _require_judgeable(self.critic, crop, settings.critic)
         share = settings.critic_rate / recipe.rate if settings.critic_rate else 1.0
         group = {"params": list(self.critic.parameters()), "share": share}
         self.optimizer = Adam([group], lr=recipe.rate, betas=recipe.betas)

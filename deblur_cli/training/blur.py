@@ -25,6 +25,7 @@ from torch import Tensor
 
 from deblur_cli.errors import UsageError
 from deblur_cli.training.degradations import add_noise, compress_jpeg, defocus
+from deblur_cli.training.ranges import require_in_range
 from deblur_cli.training.shake import camera_shake
 
 GAMMA = 2.2
@@ -61,11 +62,10 @@ class BlurSettings:
     """Probability of JPEG compression of quality 50 to 98 after everything else."""
 
     def __post_init__(self) -> None:
+        require_in_range(self, "blur")
         shortest, longest = self.length
-        if not 0 < shortest <= longest:
-            raise UsageError(
-                f"a blur's length goes from more than 0 to as much or more, not from {shortest} to {longest}"
-            )
+        if shortest > longest:
+            raise UsageError(f"blur.length goes from a number to as much or more, not from {shortest} to {longest}")
 
 
 def homographies(shake: Tensor, frame: tuple[int, int]) -> Tensor:

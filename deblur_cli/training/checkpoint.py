@@ -21,6 +21,9 @@ from deblur_cli.media.files import replacing
 from deblur_cli.training.recipe import Recipe, recipe_from, recipe_table
 from deblur_cli.training.schedules import Plateau
 
+CHECKPOINT = "checkpoint.safetensors"
+"""Name of the checkpoint in a run's folder."""
+
 _KEY = "deblur.checkpoint"
 
 
@@ -92,6 +95,17 @@ def read_checkpoint(path: Path) -> tuple[Recipe, Progress, dict[str, Tensor]]:
     facts["progress"]["material"] = tuple(map(tuple, facts["progress"].get("material", ())))
     facts["progress"]["plateau"] = Plateau(**facts["progress"].get("plateau", {}))
     return recipe_from(facts["recipe"]), Progress(**facts["progress"]), tensors
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether `path` is the checkpoint of a run, and not weights or anything else."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def restore_checkpoint(

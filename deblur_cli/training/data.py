@@ -1,4 +1,5 @@
-"""Training pairs: from sharp photos, from high-speed clips, from pairs on disk; and the pool that batches are cut from.
+"""Training pairs from sharp photos and from high-speed clips, and the pool that batches are cut from. Pairs that lie on
+disk are in pairs.py.
 
 For recurrent networks a pair is one of sequences: of T blurred frames that follow each other, and the T sharp ones.
 
@@ -9,12 +10,9 @@ so the batch of step n is the same whether the run came there in one go or was r
 from __future__ import annotations
 
 import hashlib
-import itertools
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -26,16 +24,14 @@ from torch import Tensor
 from deblur_cli.errors import DatasetError, PhotoError
 from deblur_cli.media import clips
 from deblur_cli.training.blur import BlurSettings, synthesise
-from deblur_cli.training.sequences import FRAMES_AVERAGED, draw_exposures, followers, shortest_clip, synthesise_sequence
+from deblur_cli.training.ranges import require_in_range
+from deblur_cli.training.sequences import FRAMES_AVERAGED, draw_exposures, shortest_clip, synthesise_sequence
 
 HIGH_SPEED = 100.0
 """Frames a second from which consecutive frames are averaged, unless a recipe says otherwise; slower ones mostly move
 too far between two frames."""
 PHOTO_FRAME = (720, 1280)
 """The frame that a crop of a photo is taken to be a part of, for rotations (GOPRO's size)."""
-
-_AT_A_TIME = 4
-"""Sequences from disk in memory together: enough for several decoders, and of pictures of 24 megapixels under 1 GB."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ class PhotoSource:
         mirrored at its borders: enlarged it would not be sharp."""
         picture = dice.host.choice(self.pictures)
         cut = min(*picture.shape[1:], round(side / dice.host.uniform(0.5, 1.0)))
-        one, other = (picture[_random_window(picture.shape[1:], cut, dice)].to(dice.device) for _ in range(2))
+        one, other = (picture[random_window(picture.shape[1:], cut, dice)].to(dice.device) for _ in range(2))
         chosen = torch.where(_texture(one) >= _texture(other), one, other)
         scene = _resized(chosen.float().unsqueeze(0) / 255, min(cut, side))
         missing = max(0, side - cut)
@@ -133,72 +129,17 @@ class ClipSource:
         if not usable:
             raise DatasetError(f"no clip has the {shortest_clip(frames)} frames that a sequence of {frames} takes")
         pairs = torch.stack([self._pair(dice.host.choice(usable), size, dice, frames) for _ in range(count)])
-        return _in_frames(pairs, frames)
+        return in_frames(pairs, frames)
 
     def _pair(self, clip: Tensor, size: int, dice: Dice, frames: int) -> Tensor:
         """2·frames×3×size×size: the blurred ones, then the sharp ones."""
         exposures = draw_exposures(len(clip), frames, dice.host)
         cut = min(*clip.shape[2:], round(size / dice.host.uniform(0.6, 1.0)))
-        window = _random_window(clip.shape[2:], cut, dice)
+        window = random_window(clip.shape[2:], cut, dice)
         shutters = [clip[exposure][:, *window].to(dice.device).float() for exposure in exposures]
         means = [shutter.mean(dim=0) for shutter in shutters]
         middles = [shutter[len(shutter) // 2] for shutter in shutters]
         return _resized(torch.stack([*means, *middles]) / 255, size)
-
-
-@dataclass(frozen=True)
-class PairSource:
-    """Blurred and sharp pictures on disk, read when they are drawn (GOPRO's 2,103 pairs take 11 GB uncompressed)."""
-
-    pairs: Sequence[tuple[Path, Path]]
-    """Blurred and sharp file."""
-    kind: str = "pairs"
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice, frames: int = 1) -> tuple[Tensor, Tensor]:
-        chosen = dice.host.choices(self.sequences(frames), k=count)
-        files_of = [[*(blurred for blurred, _ in pairs), *(sharp for _, sharp in pairs)] for pairs in chosen]
-        drawn = []
-        with ThreadPoolExecutor() as readers:  # decoders let go of the interpreter's lock
-            for start in range(0, count, _AT_A_TIME):
-                some = files_of[start : start + _AT_A_TIME]
-                loaded = readers.map(load_picture, itertools.chain.from_iterable(some))
-                for files in some:
-                    pictures = list(itertools.islice(loaded, len(files)))
-                    drawn.append(_cut_out(files[0], pictures, size, dice))
-        return _in_frames(torch.stack(drawn), frames)
-
-    def sequences(self, frames: int) -> list[list[tuple[Path, Path]]]:
-        """Each run of `frames` pairs whose files are numbered without a gap; those of 1 are all pairs.
-
-        Raises:
-            DatasetError: there is none.
-        """
-        runs = [[number] for number in range(len(self.pairs))]
-        for _ in range(frames - 1):
-            runs = [[*run, after] for run in runs if (after := self._followers[run[-1]]) is not None]
-        if not runs:
-            raise DatasetError(
-                f"no {frames} of the {len(self.pairs)} pairs are numbered in a row, as a video's frames are"
-            )
-        return [[self.pairs[number] for number in run] for run in runs]
-
-    @cached_property
-    def _followers(self) -> list[int | None]:
-        return followers([blurred for blurred, _ in self.pairs])
-
-
-def _cut_out(first: Path, pictures: list[Tensor], size: int, dice: Dice) -> Tensor:
-    """The same random square of each of a sequence's pictures, in [0, 1]."""
-    if len({picture.shape for picture in pictures}) > 1:
-        raise DatasetError(f"{first}: the {len(pictures)} pictures of its sequence differ in size")
-    both = torch.stack(pictures)
-    if min(both.shape[2:]) < size:
-        raise DatasetError(f"{first}: smaller than the {size} pixels that training cuts out")
-    window = _random_window(both.shape[2:], size, dice)
-    return both[:, *window].to(dice.device).float() / 255
 
 
 def load_picture(path: Path) -> Tensor:
@@ -243,29 +184,40 @@ def load_photos(
 
 
 def load_clips(
-    files: Iterable[Path], frames: int = 1, averaged_from: float = HIGH_SPEED
+    files: Iterable[Path],
+    frames: int = 1,
+    averaged_from: float = HIGH_SPEED,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Read clips into memory: those of at least `averaged_from` frames a second whole (T×3×H×W), of the others one
     frame a second (3×H×W), for they are only sharp pictures. A fast one too short for a sequence of `frames` gives
-    pictures too.
+    pictures too. What is no video is left out, which `tell` hears of, a line each.
 
     Raises:
-        DatasetError: a file is not a video.
+        DatasetError: none of the files is a video.
     """
     fast: list[Tensor] = []
     stills: list[Tensor] = []
+    refused: DatasetError | None = None
     for file in files:
-        rate = clips.frame_rate(file)
-        keep = 1 if rate >= averaged_from else max(1, round(rate))
-        read = [
-            torch.from_numpy(frame).permute(2, 0, 1).contiguous()
-            for number, frame in enumerate(clips.read_frames(file))
-            if number % keep == 0
-        ]
+        try:
+            rate = clips.frame_rate(file)
+            keep = 1 if rate >= averaged_from else max(1, round(rate))
+            read = [
+                torch.from_numpy(frame).permute(2, 0, 1).contiguous()
+                for number, frame in enumerate(clips.read_frames(file))
+                if number % keep == 0
+            ]
+        except DatasetError as error:
+            tell(f"left out: {error}")
+            refused = error
+            continue
         if rate >= averaged_from and len(read) >= max(*FRAMES_AVERAGED, shortest_clip(frames)):
             fast.append(torch.stack(read))
         else:
             stills.extend(read)
+    if refused and not (fast or stills):
+        raise refused
     return fast, stills
 
 
@@ -285,6 +237,9 @@ class PoolSettings:
     averaged_from: float = HIGH_SPEED
     """Frames a second from which clips are averaged; lower where they are known to move by a few pixels a frame. Slower
     clips give a sharp picture a second."""
+
+    def __post_init__(self) -> None:
+        require_in_range(self, "pool")
 
 
 class Pool:
@@ -322,11 +277,11 @@ class Pool:
         crops = []
         for _ in range(self.batch_size):
             pair = self._pairs[dice.host.randrange(len(self._pairs))]
-            pair = pair[:, :, *_random_window(pair.shape[3:], crop, dice)]
+            pair = pair[:, :, *random_window(pair.shape[3:], crop, dice)]
             dims = [dim for dim in (3, 4) if dice.host.random() < 0.5]
             pair = pair.flip(dims) if dims else pair
             crops.append(pair.transpose(3, 4) if dice.host.random() < 0.5 else pair)
-        return _in_frames(torch.stack(crops).flatten(1, 2).float() / 255, self.frames)
+        return in_frames(torch.stack(crops).flatten(1, 2).float() / 255, self.frames)
 
     def _fill(self, step: int) -> None:
         """Make the chunks that are due at `step` and not there: all of them at the start, then now and then one."""
@@ -364,13 +319,13 @@ def require_sources(sources: Sequence[Source], weights: Mapping[str, float]) -> 
         )
 
 
-def _in_frames(both: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+def in_frames(both: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     """N×2·frames×3×H×W, the blurred frames before the sharp ones, as two of N×frames×3×H×W, or of N×3×H×W for one."""
     blurred, sharp = both.unflatten(1, (2, frames)).unbind(1)
     return (blurred.squeeze(1), sharp.squeeze(1)) if frames == 1 else (blurred, sharp)
 
 
-def _random_window(shape: Sequence[int], side: int, dice: Dice) -> tuple[slice, slice, slice]:
+def random_window(shape: Sequence[int], side: int, dice: Dice) -> tuple[slice, slice, slice]:
     """A square of `side` at a random place of a height×width picture, as an index of its C×H×W tensor."""
     top, left = (dice.host.randrange(length - side + 1) for length in shape)
     return slice(None), slice(top, top + side), slice(left, left + side)

@@ -13,7 +13,7 @@ from torch import nn
 
 from deblur_cli.errors import TrainingError
 from deblur_cli.media.files import replacing
-from deblur_cli.training.checkpoint import Progress
+from deblur_cli.training.checkpoint import CHECKPOINT, Progress, is_checkpoint
 from deblur_cli.training.recipe import Recipe, recipe_table
 from models.weights import load_model, save_weights
 
@@ -47,8 +47,8 @@ def export_run(run: Path, target: Path) -> str:
     """Copy a run's best weights to `target` and write their card beside it as JSON; gives the file's SHA-256.
 
     Raises:
-        TrainingError: the run has no weights yet, `target` is not a .safetensors file in a folder that is there, or
-            something else lies where its card is to be.
+        TrainingError: the run has no weights yet, `target` is not a .safetensors file in a folder that is there, it is
+            the checkpoint of a run, or something else lies where its card is to be.
     """
     best = run / BEST
     if target.suffix != ".safetensors":
@@ -57,6 +57,10 @@ def export_run(run: Path, target: Path) -> str:
         raise TrainingError(f"{run} holds no {BEST}: it is no folder of a run, or the run has saved nothing yet")
     if not target.parent.is_dir():
         raise TrainingError(f"{target}: there is no folder '{target.parent}'")
+    if target.resolve() == (run / CHECKPOINT).resolve() or is_checkpoint(target):
+        raise TrainingError(
+            f"{target}: that is the checkpoint of a run, which could not go on without it; take another name"
+        )
     beside = target.with_suffix(".json")
     if beside.exists() and not _is_card(beside):
         raise TrainingError(

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from deblur_cli.errors import DatasetError
-from deblur_cli.evaluation.datasets import Dataset, find_pairs, pair_folders
+from deblur_cli.errors import DatasetError, PhotoError
+from deblur_cli.evaluation.datasets import Dataset, Pair, find_pairs, pair_folders
 from deblur_cli.media import clips
 from deblur_cli.media.gather import gather_photos
 from deblur_cli.restoration.device import available_memory
-from deblur_cli.training.data import ClipSource, PairSource, PhotoSource, PoolSettings, Source, load_clips, load_photos
+from deblur_cli.training.data import (
+    ClipSource,
+    PhotoSource,
+    PoolSettings,
+    Source,
+    load_clips,
+    load_photos,
+    load_picture,
+)
+from deblur_cli.training.pairs import usable_pairs
 from deblur_cli.training.recipe import Recipe
 from deblur_cli.training.validation import ValidationSet, Validator, paired_set, synthetic_set
 from models import model_info
 
 HELD_OUT = 20
-"""Every 20th photo, by sorted name, is validated on and never trained on."""
+"""Every 20th photo, by sorted name, is validated on and never trained on; where none of them can be, the first that
+can."""
+_VALIDATED = 256
+"""Shorter side in pixels that a photo needs to be validated on."""
 REDS_SPLITS = {"train": "train", "test": "val"}
 """What REDS calls the splits that are trained and validated on (Nah et al., CVPR workshops 2019)."""
 
@@ -29,11 +41,12 @@ class TrainingFiles:
     """The files of a run."""
 
     photos: tuple[Path, ...] = ()
+    held_out: tuple[Path, ...] = ()
+    """Those of the photos that are validated on and never trained on."""
     clips: tuple[Path, ...] = ()
-    pairs: tuple[tuple[Path, Path], ...] = ()
-    """Blurred and sharp."""
-    validation: tuple[tuple[Path, Path], ...] = ()
-    """Blurred and sharp, never trained on."""
+    pairs: tuple[Pair, ...] = ()
+    validation: tuple[Pair, ...] = ()
+    """Never trained on."""
 
 
 def find_files(
@@ -55,13 +68,15 @@ def find_files(
         raise DatasetError(f"there is no photo in {photos}")
     if len(found_photos) == 1 and data is None and clips_folder is None:
         raise DatasetError(f"the photo in {photos} would be held out to validate on; give at least two")
+    sorted_photos = tuple(sorted(found_photos))
     files = TrainingFiles(
-        photos=tuple(sorted(found_photos)),
+        photos=sorted_photos,
+        held_out=_held_out(sorted_photos),
         clips=_clips_below(clips_folder) if clips_folder else (),
-        pairs=_pairs_of(data, "train") if data else (),
-        validation=_pairs_of(validation, "test") if validation else (),
+        pairs=_dataset(data, "train").pairs if data else (),
+        validation=_dataset(validation, "test").pairs if validation else (),
     )
-    if set(files.pairs) & set(files.validation):
+    if set(_paths(files.pairs)) & set(_paths(files.validation)):
         raise DatasetError(
             f"--data and --validation are the same pairs, of {data}, which has no splits; keep some apart"
         )
@@ -78,14 +93,16 @@ def load_sources(
     """Read what a run draws from into memory: the device's, where it takes a quarter of that at most, else the host's.
 
     Pairs from disk stay there until they are drawn. `pool` is what will draw from them, `frames` the length of the
-    sequences; `tell` hears of photos that cannot be read.
+    sequences; `tell` hears of what cannot be used and is left out.
 
     Raises:
-        DatasetError: a file cannot be used, or no pairs follow each other as frames of a sequence do.
+        DatasetError: nothing is left of the photos, the clips or the pairs, or no pairs follow each other as frames of
+            a sequence do.
     """
     sources: list[Source] = []
-    fast, stills = load_clips(files.clips, frames, pool.averaged_from)
-    training = [file for number, file in enumerate(files.photos) if number % HELD_OUT]
+    fast, stills = load_clips(files.clips, frames, pool.averaged_from, tell)
+    held_out = set(files.held_out)
+    training = [file for file in files.photos if file not in held_out]
     fast, stills = ([one for one in several if min(one.shape[-2:]) >= pool.size] for several in (fast, stills))
     if files.clips and not (fast or stills):
         raise DatasetError(f"no clip of at least {pool.size} pixels to train on")
@@ -97,9 +114,7 @@ def load_sources(
     if pictures:
         sources.append(PhotoSource(pictures))
     if files.pairs:
-        pairs = PairSource(files.pairs)
-        pairs.sequences(frames)  # or the run would find out when it draws the first
-        sources.append(pairs)
+        sources.append(usable_pairs(files.pairs, pool.size, frames, tell))
     return sources
 
 
@@ -108,13 +123,13 @@ def load_validator(
 ) -> Validator | None:
     """The sets that a run is validated on, or None where there are none; held-out photos get its last stage's blur."""
     sets: list[ValidationSet] = []
-    if files.photos:
+    if files.held_out:
         held_out = PhotoSource(
-            load_photos(files.photos[::HELD_OUT], 256, "validate on (every 20th by name is held out)", tell)
+            load_photos(files.held_out, _VALIDATED, "validate on (every 20th by name is held out)", tell)
         )
         sets.append(synthetic_set(held_out, recipe.stages[-1].blur, frames=recipe.frames))
     if files.validation:
-        sets.append(paired_set("pairs", files.validation, recipe.frames))
+        sets.append(paired_set("pairs", _paths(files.validation), recipe.frames))
     multiple_of = model_info(recipe.model).for_options(recipe.options).multiple_of
     return Validator(sets, device, multiple_of) if sets else None
 
@@ -130,8 +145,22 @@ def _clips_below(folder: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _pairs_of(folder: Path, split: str) -> tuple[tuple[Path, Path], ...]:
-    return tuple((pair.blurred, pair.sharp) for pair in _dataset(folder, split).pairs)
+def _held_out(photos: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The photos to validate on: every 20th, or the first that can be if none of these can."""
+    regular = photos[::HELD_OUT]
+    usable = next(filter(_can_be_validated_on, (*regular, *photos)), None)
+    return regular if usable is None or usable in regular else (usable,)
+
+
+def _can_be_validated_on(photo: Path) -> bool:
+    try:
+        return min(load_picture(photo).shape[1:]) >= _VALIDATED
+    except PhotoError:
+        return False
+
+
+def _paths(pairs: Iterable[Pair]) -> list[tuple[Path, Path]]:
+    return [(pair.blurred, pair.sharp) for pair in pairs]
 
 
 def _dataset(folder: Path, split: str) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,11 @@ class Learner:
         if recipe.frames > 1 and not recurrent:
             raise UsageError(f"recipe '{recipe.name}': frames are for recurrent networks, '{recipe.model}' is none")
         torch.manual_seed(recipe.seed)
-        network = models.create_model(recipe.model, **recipe.options).to(accelerator.device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # which are refused below
+            network = models.create_model(recipe.model, **recipe.options).to(accelerator.device)
+        if not all(parameter.numel() for parameter in network.parameters()):
+            raise UsageError(f"recipe.options must give each layer of '{recipe.model}' weights, not {recipe.options}")
         if start is not None:
             network.load_state_dict(start.state_dict())
         self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

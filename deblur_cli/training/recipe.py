@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import tomllib
 import types
 import typing
@@ -18,6 +19,7 @@ from deblur_cli.training.adversarial import AdversarialSettings
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import PoolSettings
 from deblur_cli.training.losses import multi_scale
+from deblur_cli.training.ranges import require_in_range
 from deblur_cli.training.schedules import Schedule
 
 
@@ -49,6 +51,9 @@ class Stage:
     """Weight of pairs from disk (GOPRO)."""
     blur: BlurSettings = field(default_factory=BlurSettings)
     """What blur photos get."""
+
+    def __post_init__(self) -> None:
+        require_in_range(self, "stage")
 
     def teaches(self, parameter: str) -> bool:
         """Whether the parameter of that name learns."""
@@ -134,11 +139,11 @@ class Recipe:
     """Stages in order."""
 
     def __post_init__(self) -> None:
-        for field_name in ("steps", "batch", "frames", "validate_every", "save_every"):
-            if getattr(self, field_name) < 1:
-                raise UsageError(f"recipe '{self.name}': {field_name} must be at least 1")
+        require_in_range(self, "recipe")
+        if self.schedule.kind != "steps" and self.final_rate > self.rate:
+            raise UsageError(f"recipe.final_rate must be at most the rate of {self.rate}, not {self.final_rate}")
         ends = [stage.until for stage in self.stages]
-        if not ends or ends != sorted(ends) or ends[-1] != 1.0:
+        if not ends or ends != sorted(set(ends)) or ends[-1] != 1.0:
             raise UsageError(f"recipe '{self.name}': the stages' `until` must rise to 1, not {ends}")
         largest = max(stage.crop for stage in self.stages)
         if largest > self.pool.size:
@@ -147,6 +152,8 @@ class Recipe:
             raise UsageError(f"recipe '{self.name}': the pool's pairs must be a multiple of its chunk")
         if not all(any(weight > 0 for weight in stage.loss_weights.values()) for stage in self.stages):
             raise UsageError(f"recipe '{self.name}': a stage in which no loss has a weight")
+        if not all(any(weight > 0 for weight in stage.weights.values()) for stage in self.stages):
+            raise UsageError(f"recipe '{self.name}': a stage in which neither photos, clips nor pairs have a weight")
         for stage in self.stages:
             multi_scale(stage.loss or self.loss, self.scales)
 
@@ -184,22 +191,22 @@ def load_recipe(name_or_file: str) -> Recipe:
     """A shipped recipe by name, or one from a TOML file.
 
     Raises:
-        UsageError: there is none of that name, or a field is unknown or of the wrong type.
+        UsageError: there is none of that name, it is no TOML, or a field is unknown, of the wrong type or out of range.
     """
     path = Path(name_or_file)
     if path.suffix == ".toml":
         if not path.is_file():
             raise UsageError(f"there is no recipe file {path}")
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     elif name_or_file in shipped_recipes():
-        text = (resources.files("deblur_cli.training") / "recipes" / f"{name_or_file}.toml").read_text(encoding="utf-8")
+        content = (resources.files("deblur_cli.training") / "recipes" / f"{name_or_file}.toml").read_bytes()
     else:
         close = difflib.get_close_matches(name_or_file, shipped_recipes(), n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(shipped_recipes())}"
         raise UsageError(f"no recipe is called '{name_or_file}'; {hint}")
     try:
-        return recipe_from({"name": path.stem, **tomllib.loads(text)})
-    except tomllib.TOMLDecodeError as error:
+        return recipe_from({"name": path.stem, **tomllib.load(io.BytesIO(content))})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{name_or_file}: not valid TOML: {error}") from error
 
 
@@ -207,7 +214,7 @@ def recipe_from(table: Mapping[str, Any]) -> Recipe:
     """A recipe from the table that a TOML file or a checkpoint holds.
 
     Raises:
-        UsageError: a field is unknown or of the wrong type.
+        UsageError: a field is unknown, of the wrong type or out of range.
     """
     recipe: Recipe = _fill(Recipe, table, "recipe")
     return recipe

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from deblur_cli.errors import UsageError
+from deblur_cli.training.ranges import require_in_range
 
 SCHEDULES = ("cosine", "polynomial", "steps", "plateau")
 
@@ -33,8 +34,7 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.kind not in SCHEDULES:
             raise UsageError(f"no schedule is called '{self.kind}'; there are {', '.join(SCHEDULES)}")
-        if not 0 <= self.start < 1:
-            raise UsageError(f"a schedule starts at a share of the run from 0 to below 1, not at {self.start}")
+        require_in_range(self, "schedule")
 
     def rate(self, highest: float, lowest: float, progress: float, lowered: float) -> float:
         """The learning rate at a progress of 0 to 1; `lowered` is what `plateau` has come to (`Plateau.factor`)."""

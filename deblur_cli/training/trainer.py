@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from deblur_cli.errors import TrainingError
-from deblur_cli.media.files import is_disk_full
+from deblur_cli.media.files import is_disk_full, remove_stale
 from deblur_cli.restoration.device import is_out_of_memory
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.checkpoint import Progress, read_checkpoint, restore_checkpoint, save_checkpoint
+from deblur_cli.training.checkpoint import CHECKPOINT, Progress, read_checkpoint, restore_checkpoint, save_checkpoint
 from deblur_cli.training.curves import Curves, Report
 from deblur_cli.training.data import Pool, Source, pool_device, require_sources
 from deblur_cli.training.export import BEST, write_weights
@@ -28,7 +28,6 @@ from deblur_cli.training.pictures import write_png
 from deblur_cli.training.recipe import Recipe
 from deblur_cli.training.validation import Validator
 
-CHECKPOINT = "checkpoint.safetensors"
 CURVES = "curves.csv"
 PICTURE = "validation.png"
 
@@ -106,6 +105,8 @@ def train(
         done = replace(done, material=(*done.material, (done.step, _in_words(sources))))
     done = replace(done, seconds=limits.seconds)
     output.mkdir(parents=True, exist_ok=True)
+    if accelerator.is_main_process:
+        remove_stale(output / name for name in (CHECKPOINT, BEST, CURVES, PICTURE))
     started = limits.clock() - done.elapsed
 
     def progress_at(step: int) -> float:
@@ -119,7 +120,8 @@ def train(
     for stage in recipe.stages:  # now, and not when an hour has gone into the stages before
         require_sources(sources, stage.weights)
     making = pool_device(accelerator.device)
-    pool = Pool(sources, recipe.pool, recipe.batch, recipe.seed, making, mixture_at, recipe.frames)
+    with _memory(f"pool's {recipe.pool.pairs} pairs of {recipe.pool.size} pixels"):
+        pool = Pool(sources, recipe.pool, recipe.batch, recipe.seed, making, mixture_at, recipe.frames)
     last = min(recipe.steps, limits.steps or recipe.steps)
     curves = Curves(output / CURVES, done.step, active=accelerator.is_main_process, parts=recipe.curves)
     with _room(output), curves:

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from deblur_cli.commands.train import parse_duration
@@ -184,6 +185,8 @@ def test_a_run_that_validates_on_nothing_says_so_and_keeps_its_last_weights(mate
     assert run([*export, str(material / "whole.safetensors")]).code == 0, "its own card is written anew"
     both = run([*export, str(material / "whole.safetensors"), "--steps", "50"])
     assert both.code == 2 and "does not train" in both.stderr
+    over = run([*export, str(material / "run" / "checkpoint.safetensors")])
+    assert over.code == 1 and "the checkpoint of a run" in over.stderr
     nowhere = run([*export, str(material / "none" / "w.safetensors")])
     assert nowhere.code == 1 and "there is no folder" in nowhere.stderr
 
@@ -195,6 +198,23 @@ def test_a_photo_that_cannot_be_read_is_left_out(material: Path, run) -> None:
     result = run([*arguments, "-o", str(material / "run"), "--stop-at", "1"])
     assert result.code == 0, result.stderr
     assert "left out: " in result.stderr and "9.png" in result.stderr
+
+
+def test_bad_pairs_are_left_out_and_a_resumed_run_takes_the_same_in_their_place(
+    material: Path, pairs: Path, run
+) -> None:
+    blurred = pairs / "train" / "input"
+    (blurred / "1.png").write_bytes((blurred / "1.png").read_bytes()[:2000])
+    for part in ("input", "target"):
+        cv2.imwrite(str(pairs / "train" / part / "small.png"), np.zeros((40, 90, 3), np.uint8))
+    arguments = ["train", "--recipe", str(material / "tiny.toml"), "--data", str(pairs)]
+    whole = run([*arguments, "-o", str(material / "whole")])
+    assert whole.code == 0, whole.stderr
+    assert whole.stderr.count("left out") == 2 and "small.png is 90×40" in whole.stderr and "1.png" in whole.stderr
+    for more in (["--stop-at", "6"], ["--resume"]):
+        assert run([*arguments, "-o", str(material / "parts"), *more]).code == 0
+    one, other = (read_checkpoint(material / name / "checkpoint.safetensors")[2] for name in ("whole", "parts"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.usefixtures("small_validation")

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from deblur_cli.media.files import is_temporary
 from models import ModelError, load_model
-from models.checkpoints import read_checkpoint
+from models.checkpoints import read_checkpoint, write_checkpoint
 from tests.models.helpers import refusal, small
 
 NAFNET = {"width": 2, "encoders": (1,), "middle": 1, "decoders": (1,)}
@@ -173,3 +174,22 @@ def test_flipped_bytes_load_or_are_refused(tmp_path: Path, form: str, places: li
         assert "\n" not in str(error)
     else:
         assert all(torch.isfinite(tensor).all() for tensor in loaded.network.state_dict().values())
+
+
+# --- writing
+
+
+def test_what_is_half_written_has_the_name_by_which_the_command_clears_it_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, seen = tmp_path / "best.safetensors", list[Path]()
+    rename = Path.replace
+
+    def watched(self: Path, other: Path) -> Path:
+        seen.append(self)
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    write_checkpoint({"weight": torch.zeros(1)}, target, {})
+    assert [is_temporary(file, target) for file in seen] == [True]
+    assert list(tmp_path.iterdir()) == [target]

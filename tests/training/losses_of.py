@@ -15,16 +15,16 @@ from accelerate import Accelerator
 
 from deblur_cli.__main__ import main
 from deblur_cli.training.curves import Report
-from deblur_cli.training.data import PairSource
+from deblur_cli.training.pairs import PairSource
 from deblur_cli.training.recipe import load_recipe
 from deblur_cli.training.trainer import train
-from tests.training.runs import losses, small_critic
+from tests.training.runs import losses, pair_of, small_critic
 
 
 def losses_of(folder: Path, accelerator: Accelerator) -> dict[str, list[float]]:
     """The losses of every step, by the name of the recipe."""
     files = sorted(folder.glob("data/*/input/*"))
-    pairs = PairSource([(file, file.parents[1] / "target" / file.name) for file in files])
+    pairs = PairSource([pair_of(file, file.parents[1] / "target" / file.name) for file in files])
     told: dict[str, list[float]] = {}
     for file in sorted(folder.glob("*.toml")):
         reports: list[Report] = []

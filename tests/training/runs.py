@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from deblur_cli.evaluation.datasets import Pair, read_size
 from deblur_cli.training.adversarial import AdversarialSettings
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.checkpoint import read_checkpoint
+from deblur_cli.training.checkpoint import CHECKPOINT, read_checkpoint
 from deblur_cli.training.curves import Report
 from deblur_cli.training.data import PhotoSource, PoolSettings, Source
 from deblur_cli.training.recipe import Recipe, Stage
-from deblur_cli.training.trainer import CHECKPOINT, train
+from deblur_cli.training.trainer import train
 from models.critics import CRITICS
 
 SMALL_CRITIC = "test-patch"
@@ -102,3 +103,8 @@ def run(recipe: Recipe, sources: list[Source], folder: Path, accelerator: object
 def same_tensors(one: Path, other: Path) -> bool:
     ours, theirs = (read_checkpoint(folder / CHECKPOINT)[2] for folder in (one, other))
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def pair_of(blurred: Path, sharp: Path) -> Pair:
+    """The pair of two files, as `find_pairs` has it."""
+    return Pair("", blurred.stem, blurred, sharp, read_size(blurred))

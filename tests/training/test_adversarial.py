@@ -60,6 +60,13 @@ def adversary(**settings: Any) -> Adversary:
     return Adversary(recipe, default_accelerator("cpu"))
 
 
+@pytest.mark.parametrize(("critic", "crop", "reason"), [("patch", 16, "16"), ("nine-layer", 128, "256×256")])
+def test_a_crop_that_the_critic_cannot_judge_is_refused(critic: str, crop: int, reason: str) -> None:
+    settings, stage = AdversarialSettings(critic=critic), Stage(crop=crop, adversarial_weight=1.0)
+    with pytest.raises(UsageError, match=rf"stage.crop must be what the critic '{critic}' can judge, not .*{reason}"):
+        Adversary(replace(RECIPE, adversarial=settings, stages=(stage,)), default_accelerator("cpu"))
+
+
 @given(sharp=logits, restored=logits)
 def test_the_standard_loss_is_the_logarithm_of_the_odds_given(sharp: float, restored: float) -> None:
     game = GAMES["gan"]
@@ -185,7 +192,7 @@ def test_the_critic_has_its_share_of_the_rate() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="wgan-gp"):
         AdversarialSettings(kind="wgan")
-    with pytest.raises(UsageError, match="at least one step"):
+    with pytest.raises(UsageError, match=r"adversarial\.critic_steps must be at least 1"):
         AdversarialSettings(critic_steps=0)
     with pytest.raises(UsageError, match="256"):
         adversary(critic="nine-layer")

@@ -1,4 +1,3 @@
-from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -12,7 +11,6 @@ from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import (
     ClipSource,
     Dice,
-    PairSource,
     PhotoSource,
     Pool,
     PoolSettings,
@@ -159,52 +157,6 @@ def test_a_clip_gives_sequences_of_exposures_at_a_regular_distance() -> None:
         source.draw(1, 32, BLUR, Dice.seeded(CPU, "clip"), frames=15)
 
 
-def write_video(folder: Path, numbers: Iterable[int]) -> list[tuple[Path, Path]]:
-    """Pairs whose blurred picture is of value number, the sharp one of 100 more."""
-    pairs = []
-    for number in numbers:
-        paths = []
-        for name, value in (("blur", number), ("sharp", number + 100)):
-            path = folder / name / f"{number:06d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), np.full((40, 50, 3), value, np.uint8))
-            paths.append(path)
-        pairs.append((paths[0], paths[1]))
-    return pairs
-
-
-def test_sequences_from_disk_follow_the_numbers_and_end_at_gaps(tmp_path: Path) -> None:
-    pairs = write_video(tmp_path / "a", [1, 2, 3, 5, 6]) + write_video(tmp_path / "b", [7, 8, 9, 10])
-    source = PairSource(pairs)
-    blurred, sharp = source.draw(24, 32, BLUR, Dice.seeded(CPU, "pairs"), frames=3)
-    assert blurred.shape == sharp.shape == (24, 3, 3, 32, 32)
-    values = (blurred[:, :, 0, 0, 0] * 255).round().int()
-    assert {tuple(row.tolist()) for row in values} == {(1, 2, 3), (7, 8, 9), (8, 9, 10)}
-    assert torch.equal(((sharp - blurred) * 255).round(), torch.full_like(sharp, 100))
-    assert len(source.sequences(1)) == 9
-    with pytest.raises(DatasetError, match="no 5 of the 9 pairs are numbered in a row"):
-        source.draw(1, 32, BLUR, Dice.seeded(CPU, "pairs"), frames=5)
-    cv2.imwrite(str(pairs[1][1]), np.zeros((44, 50, 3), np.uint8))
-    with pytest.raises(DatasetError, match="differ in size"):
-        PairSource(pairs[:2]).draw(1, 32, BLUR, Dice.seeded(CPU, "pairs"), frames=2)
-
-
-def test_pairs_come_from_disk_and_stay_together(tmp_path: Path) -> None:
-    pairs = []
-    for number in range(3):
-        paths = []
-        for name, value in (("blur", 20 * number), ("sharp", 20 * number + 100)):
-            path = tmp_path / f"{name}{number}.png"
-            cv2.imwrite(str(path), np.full((40, 50, 3), value, np.uint8))
-            paths.append(path)
-        pairs.append((paths[0], paths[1]))
-    blurred, sharp = PairSource(pairs).draw(8, 32, BLUR, Dice.seeded(CPU, "pairs"))
-    difference = ((sharp - blurred) * 255).round()
-    assert torch.equal(difference, torch.full_like(difference, 100))
-    with pytest.raises(DatasetError, match="smaller than"):
-        PairSource(pairs).draw(1, 64, BLUR, Dice.seeded(CPU, "pairs"))
-
-
 def test_small_photos_are_left_out_and_none_left_is_an_error(tmp_path: Path) -> None:
     for side in (32, 80):
         cv2.imwrite(str(tmp_path / f"{side}.png"), np.zeros((side, side, 3), np.uint8))
@@ -233,7 +185,15 @@ def test_fast_clips_are_kept_whole_and_slow_ones_give_a_still_a_second(tmp_path:
     # A recipe that knows its clips to move slowly averages them whatever their rate.
     fast, stills = load_clips([tmp_path / "slow.avi"], averaged_from=20)
     assert [len(clip) for clip in fast] == [51] and not stills
+
+
+def test_what_is_no_video_is_left_out_and_none_left_is_an_error(tmp_path: Path) -> None:
+    write_clip(tmp_path / "fast.avi", 240, 20)
     (tmp_path / "no.mp4").write_bytes(b"not a video")
+    told: list[str] = []
+    fast, stills = load_clips([tmp_path / "no.mp4", tmp_path / "fast.avi"], tell=told.append)
+    assert len(fast) == 1 and not stills
+    assert [line.startswith("left out: ") and "no.mp4" in line for line in told] == [True]
     with pytest.raises(DatasetError, match=r"no\.mp4"):
         load_clips([tmp_path / "no.mp4"])
 

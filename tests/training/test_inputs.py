@@ -1,3 +1,4 @@
+import functools
 import math
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import pytest
 import torch
 
 from deblur_cli.errors import DatasetError, UsageError
+from deblur_cli.training import inputs
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.data import Dice, PairSource, PoolSettings
+from deblur_cli.training.data import Dice, PoolSettings
 from deblur_cli.training.inputs import HELD_OUT, TrainingFiles, find_files, load_sources, load_validator
+from deblur_cli.training.pairs import PairSource
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.unrolled import Unrolled
 from models import create_model
@@ -81,7 +84,7 @@ def test_sequences_are_found_in_gopro(tmp_path: Path) -> None:
     (source,) = load_sources(files, PoolSettings(size=32), CPU, frames=3)
     assert len(source) == 8
     assert isinstance(source, PairSource)
-    runs = [[(blurred.parts[-3], sharp.stem) for blurred, sharp in run] for run in source.sequences(3)]
+    runs = [[(pair.blurred.parts[-3], pair.sharp.stem) for pair in run] for run in source.sequences(3)]
     assert runs == [
         [(sequence, f"00000{number}") for number in (1, 2, 3)] for sequence in ("GOPR0372_07_00", "GOPR0372_07_01")
     ]
@@ -97,7 +100,7 @@ def test_sequences_are_found_in_reds(tmp_path: Path, unpacked: str) -> None:
     for part in ("val_blur", "val_sharp"):
         write_pictures(tmp_path / unpacked.replace("train", "val") / part / "000", ["00000000"])
     files = find_files(data=tmp_path, validation=tmp_path)
-    assert [(blurred.parts[-3:], sharp.parts[-3:]) for blurred, sharp in files.validation] == [
+    assert [(pair.blurred.parts[-3:], pair.sharp.parts[-3:]) for pair in files.validation] == [
         (("val_blur", "000", "00000000.png"), ("val_sharp", "000", "00000000.png"))
     ]
     (source,) = load_sources(files, PoolSettings(size=32), CPU, frames=2)
@@ -121,12 +124,40 @@ def test_nothing_is_both_trained_on_and_validated_on(photos: Path, tmp_path: Pat
     assert [source.kind for source in load_sources(files, PoolSettings(size=32), CPU)] == ["pairs"]
 
 
-def test_small_photos_are_no_use_for_validation(photos: Path) -> None:
-    cv2.imwrite(str(photos / "00.png"), np.zeros((90, 90, 3), np.uint8))
-    for name in ("20.png", "21.png"):
-        (photos / name).unlink()
+@pytest.mark.parametrize("broken", [False, True])
+def test_where_no_20th_photo_is_of_use_the_first_that_is_gets_held_out(
+    photos: Path, broken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Making the whole set takes longest, and is not looked at here.
+    monkeypatch.setattr(inputs, "synthetic_set", functools.partial(inputs.synthetic_set, count=4, size=32))
+    for name in ("00.png", "20.png", "01.png"):
+        cv2.imwrite(str(photos / name), np.zeros((90, 90, 3), np.uint8))
+    if broken:
+        (photos / "00.png").write_bytes((photos / "02.png").read_bytes()[:3000])
+    files = find_files(photos=photos)
+    assert files.held_out == (photos / "02.png",)
+    assert load_validator(files, RECIPE, CPU) is not None
+    told: list[str] = []
+    (source,) = load_sources(files, PoolSettings(size=64), CPU, tell=told.append)
+    assert len(source) == HELD_OUT + 1 - broken  # small ones are large enough to be trained on
+    assert ["00.png" in line for line in told] == [True] * broken
+    cv2.imwrite(str(photos / "20.png"), np.zeros((256, 256, 3), np.uint8))
+    assert find_files(photos=photos).held_out == (photos / "00.png", photos / "20.png")
+
+
+def test_photos_that_are_all_small_are_no_use_for_validation(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "photos", ["1", "2"])
     with pytest.raises(DatasetError, match="no photo of at least 256 pixels to validate on"):
-        load_validator(find_files(photos=photos), RECIPE, CPU)
+        load_validator(find_files(photos=tmp_path / "photos"), RECIPE, CPU)
+
+
+def test_pairs_that_are_too_small_do_not_stay_among_the_sources(tmp_path: Path) -> None:
+    for part in ("input", "target"):
+        write_pictures(tmp_path / "train" / part, ["1", "2"])
+        cv2.imwrite(str(tmp_path / "train" / part / "2.png"), np.zeros((20, 20, 3), np.uint8))
+    told: list[str] = []
+    (source,) = load_sources(find_files(data=tmp_path), PoolSettings(size=32), CPU, tell=told.append)
+    assert len(source) == 1 and len(told) == 1 and "2.png is 20×20" in told[0]
 
 
 def test_validation_pairs_fit_the_network_that_the_options_build(tmp_path: Path) -> None:

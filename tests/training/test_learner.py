@@ -64,6 +64,11 @@ def test_a_stage_teaches_what_it_names_and_the_next_one_the_rest(optimizer: str)
     assert changed(2, stages[1]) == {name for name, _ in learner.network.named_parameters()}
 
 
+def test_options_that_leave_a_layer_without_weights_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"recipe\.options must give each layer of 'test-tiny' weights"):
+        Learner(Recipe(model="test-tiny", options={"width": 0}), default_accelerator("cpu"))
+
+
 def test_a_stage_that_would_teach_nothing_is_refused() -> None:
     stages = (Stage(until=0.5), Stage(taught=("last", "la")))
     with pytest.raises(UsageError, match="'ours': 'test-tiny' has no part 'la' that could be taught"):

@@ -1,4 +1,6 @@
 import dataclasses
+import math
+import typing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from deblur_cli.training.adversarial import AdversarialSettings
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import PoolSettings
 from deblur_cli.training.learner import load_start
+from deblur_cli.training.ranges import RANGES
 from deblur_cli.training.recipe import Recipe, Stage, load_recipe, recipe_from, recipe_table, shipped_recipes
 from deblur_cli.training.schedules import Schedule
 
@@ -90,7 +93,7 @@ def test_every_field_is_documented() -> None:
         (Schedule, "schedules.py"),
         (AdversarialSettings, "adversarial.py"),
     ):
-        text = (source / file).read_text(encoding="utf-8")
+        text = (source / file).read_text(encoding="utf-8").split(f"class {cls.__name__}", 1)[1]
         for field in dataclasses.fields(cls):
             line = next(line for line in text.splitlines() if line.startswith(f"    {field.name}: "))
             after = text.split(line, 1)[1].lstrip("\n").splitlines()[0]
@@ -114,8 +117,11 @@ def test_every_field_is_documented() -> None:
         ("model = 'lite'\nadversarial.kind = 'lsgan'", "wgan-gp"),
         ("model = 'lite'\nschedule.kind = 'linear'", "polynomial"),
         ("model = 'lite'\n[[stages]]\ncontent_weight = 0.0", "no loss has a weight"),
+        ("model = 'lite'\n[[stages]]\nphotos = 0.0\nclips = 0.0\npairs = 0.0", "neither photos, clips nor pairs"),
+        ("model = 'lite'\n[[stages]]\nuntil = 0.5\n[[stages]]\nuntil = 0.5\n[[stages]]", "must rise to 1"),
+        ("model = 'lite'\nrate = 1e-4\nfinal_rate = 1e-3", "final_rate must be at most the rate of 0.0001"),
         ("model = 'lite'\nsave_every = 0", "save_every must be at least 1"),
-        ("model = 'lite'\n[[stages]]\nblur.length = [0, 40]", "length goes from more than 0"),
+        ("model = 'lite'\n[[stages]]\nblur.length = [0, 40]", "blur.length must be above 0"),
         ("model = 'lite'\n[[stages]]\nblur.length = [9, 4]", "not from 9.0 to 4.0"),
         ("model =", "not valid TOML"),
     ],
@@ -126,6 +132,55 @@ def test_a_wrong_recipe_is_one_clear_line(tmp_path: Path, toml: str, complaint: 
     with pytest.raises(UsageError, match=complaint) as caught:
         load_recipe(str(file))
     assert "\n" not in str(caught.value).strip()
+
+
+def test_a_recipe_that_is_no_text_is_one_clear_line(tmp_path: Path) -> None:
+    file = tmp_path / "latin.toml"
+    file.write_bytes("model = 'lite'\nsource = 'Köhler'".encode("latin-1"))
+    with pytest.raises(UsageError, match="not valid TOML"):
+        load_recipe(str(file))
+
+
+PARTS = {
+    "recipe": Recipe,
+    "stage": Stage,
+    "pool": PoolSettings,
+    "blur": BlurSettings,
+    "schedule": Schedule,
+    "adversarial": AdversarialSettings,
+}
+FIELDS = [(part, field) for part, fields in RANGES.items() for field in fields]
+
+
+def with_number(part: str, field: str, number: float) -> object:
+    """The part of a recipe with that number, and where the field has several, with it as the last of them."""
+    named = {"model": "test-tiny"} if part == "recipe" else {}
+    plain = getattr(PARTS[part](**named), field)
+    value = (*plain[:-1], number) if isinstance(plain, tuple) else number
+    return PARTS[part](**named, **{field: value})
+
+
+@pytest.mark.parametrize(("part", "field"), FIELDS)
+def test_each_number_is_refused_outside_its_range_and_taken_at_its_ends(part: str, field: str) -> None:
+    allowed = RANGES[part][field]
+    outside = [math.nan, math.inf, -math.inf, allowed.least - 1, allowed.most + 1]
+    outside += [allowed.least] * allowed.open_below + [allowed.most] * allowed.open_above
+    for number in outside:
+        with pytest.raises(UsageError, match=rf"{part}\.{field} must be .*{allowed.least}"):
+            with_number(part, field, number)
+    taken = {("recipe", "rate"): 1.0, ("recipe", "final_rate"): 0.0, ("blur", "length"): 2.0, ("stage", "until"): 0.5}
+    assert with_number(part, field, taken.get((part, field), allowed.least + allowed.open_below))
+
+
+def test_every_number_of_a_recipe_has_a_range() -> None:
+    for part, cls in PARTS.items():
+        hints = typing.get_type_hints(cls)
+        numbers = {name for name, hint in hints.items() if hint in (int, float) or "float" in str(hint)}
+        assert numbers == set(RANGES[part])
+
+
+def test_the_final_rate_of_a_schedule_in_steps_is_not_looked_at() -> None:
+    assert Recipe(model="lite", rate=1e-7, schedule=Schedule(kind="steps"))
 
 
 def test_unknown_recipes_suggest_close_ones() -> None:

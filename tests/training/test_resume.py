@@ -9,12 +9,12 @@ import torch
 
 import models
 from deblur_cli.errors import TrainingError
-from deblur_cli.training.checkpoint import read_checkpoint, restore_checkpoint
+from deblur_cli.training.checkpoint import CHECKPOINT, read_checkpoint, restore_checkpoint
 from deblur_cli.training.curves import Report
 from deblur_cli.training.data import Source
 from deblur_cli.training.learner import Learner
 from deblur_cli.training.recipe import Recipe, recipe_table
-from deblur_cli.training.trainer import CHECKPOINT, CURVES, Limits, default_accelerator, train
+from deblur_cli.training.trainer import CURVES, Limits, default_accelerator, train
 from deblur_cli.training.validation import ValidationSet, Validator
 from models.weights import save_weights
 from tests.training.runs import AGAINST_A_CRITIC, RECIPE, losses, noise, run, same_tensors

@@ -2,6 +2,7 @@ import csv
 import errno
 import math
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +15,13 @@ from torch import Tensor
 import models
 from deblur_cli.errors import DatasetError, TrainingError, UsageError
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.checkpoint import Progress, read_checkpoint
+from deblur_cli.training.checkpoint import CHECKPOINT, Progress, read_checkpoint
 from deblur_cli.training.curves import Curves, Report
 from deblur_cli.training.data import Dice, Source
 from deblur_cli.training.export import BEST, export_run
 from deblur_cli.training.learner import Learner
 from deblur_cli.training.recipe import Recipe
-from deblur_cli.training.trainer import CHECKPOINT, CURVES, Limits, train
+from deblur_cli.training.trainer import CURVES, PICTURE, Limits, train
 from deblur_cli.training.validation import ValidationSet, Validator
 from models.weights import save_weights
 from tests.training.runs import AGAINST_A_CRITIC, RECIPE, run
@@ -207,7 +208,7 @@ def test_a_recipe_can_name_the_weights_it_begins_with(
     save_weights(network, tmp_path / "own.safetensors", name="test-tiny", options={}, card={})
     recipe = replace(RECIPE, start=str(tmp_path / "own.safetensors"))
     limits = Limits(steps=1)
-    recipe = replace(recipe, ema=0.0, rate=1e-9)
+    recipe = replace(recipe, ema=0.0, rate=1e-9, final_rate=0.0)
     run(recipe, sources, tmp_path / "own", accelerator, limits=limits)
     other = models.create_model("test-tiny")
     run(recipe, sources, tmp_path / "other", accelerator, limits=limits, start=other)
@@ -308,3 +309,40 @@ def test_exporting_a_run_without_weights_says_why(tmp_path: Path) -> None:
         export_run(tmp_path, tmp_path / "out.safetensors")
     with pytest.raises(TrainingError, match="safetensors"):
         export_run(tmp_path, tmp_path / "out.pth")
+
+
+def test_a_pool_that_memory_does_not_hold_is_said(tmp_path: Path, sources: list[Source], accelerator: object) -> None:
+    huge = replace(RECIPE, pool=replace(RECIPE.pool, pairs=10**9, size=10**4))
+    with pytest.raises(TrainingError, match="out of memory: the pool's 1000000000 pairs of 10000 pixels"):
+        run(huge, sources, tmp_path, accelerator)
+
+
+def test_what_a_kill_has_left_half_written_is_cleared_away(
+    tmp_path: Path, sources: list[Source], accelerator: object
+) -> None:
+    run(RECIPE, sources, tmp_path, accelerator, limits=Limits(steps=1))
+    left = [tmp_path / f".{name}.0123abcd.part" for name in (CHECKPOINT, BEST, CURVES, PICTURE)]
+    foreign = tmp_path / ".mine.png.0123abcd.part"
+    for file in (*left, foreign):
+        file.write_bytes(b"half")
+    run(RECIPE, sources, tmp_path, accelerator, resume=True, limits=Limits(steps=1))
+    assert [file for file in tmp_path.iterdir() if file.name.startswith(".")] == [foreign]
+
+
+def test_weights_are_not_exported_over_the_checkpoint_of_a_run(
+    tmp_path: Path, sources: list[Source], accelerator: object
+) -> None:
+    run(RECIPE, sources, tmp_path / "run", accelerator, limits=Limits(steps=1))
+    checkpoint, copied = tmp_path / "run" / CHECKPOINT, tmp_path / "copied.safetensors"
+    shutil.copy(checkpoint, copied)
+    for target in (checkpoint, tmp_path / "run" / ".." / "run" / CHECKPOINT, copied):
+        with pytest.raises(TrainingError, match="is the checkpoint of a run"):
+            export_run(tmp_path / "run", target)
+    assert checkpoint.read_bytes() == copied.read_bytes() and read_checkpoint(checkpoint)[1].step == 1
+    assert list(tmp_path.rglob("*.json")) == []
+    checkpoint.unlink()
+    with pytest.raises(TrainingError, match="is the checkpoint of a run"):  # of its name, though it is not there
+        export_run(tmp_path / "run", checkpoint)
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+    export_run(tmp_path / "run", tmp_path / "broken.safetensors")
+    export_run(tmp_path / "run", tmp_path / "broken.safetensors")  # weights are no checkpoint and may be replaced
