@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -20,6 +21,8 @@ from unittest import mock
 ROOT = Path(__file__).parents[1]
 MAIN = "import sys; from deblur_cli.__main__ import main; sys.exit(main(sys.argv[1:]))"
 """The command, whose arguments are those of the program."""
+_LONGEST = 240.0
+"""Seconds after which a process is killed, whatever it does."""
 _PRELOADED = ["deblur_cli.__main__", "deblur_cli.restoration.restorer", "deblur_cli.training.trainer"]
 
 
@@ -56,11 +59,14 @@ def forked(code: str, *arguments: str | Path) -> Iterator[Forked]:
     with mock.patch.dict(os.environ, environment):
         process.start()  # and with the first one the server
     writer.close()
+    too_long = threading.Timer(_LONGEST, process.kill)  # or who waits for a word from it would wait for ever
+    too_long.start()
     with os.fdopen(os.dup(reader.fileno()), encoding="utf-8") as stderr:
         reader.close()
         try:
             yield Forked(process, stderr)
         finally:
+            too_long.cancel()
             process.kill()
             process.join()
 

@@ -224,21 +224,21 @@ def test_a_report_that_cannot_be_written_is_said_and_the_photos_are_there(
     assert len(list((folder.parent / "out").iterdir())) == 14
 
 
-# The fourth file waits on its way to the disk until it is told to go on, and those behind it take long: a middle to be
-# killed in, with a temporary file there, however seldom this process gets to look.
+# A file waits on its way to the disk until it is told to go on, and those behind it take long: a middle to be killed
+# in, with a temporary file there, however seldom this process gets to look. Of two that are written at a time either
+# may be first, so the fifth that gets there is none of the first three.
 SLOW = """
-import os, sys, time
+import itertools, os, sys, time
 go = sys.argv.pop(1)
 real = os.fsync
-written = 0
+numbers = itertools.count(1)
 def fsync(descriptor):
-    global written
-    written = number = written + 1
-    if number == 4:
+    number = next(numbers)
+    if number == 5:
         print("half-written", file=sys.stderr, flush=True)
         while not os.path.exists(go):
             time.sleep(0.02)
-    elif number > 4:
+    elif number > 5:
         time.sleep(0.5)
     real(descriptor)
 os.fsync = fsync
