@@ -81,3 +81,25 @@ def test_what_fits_is_kept_what_is_needed_is_said_and_with_room_it_goes_on(
         assert all((tmp_path / name / path.name).read_bytes() == path.read_bytes() for path in target.iterdir())
     else:
         assert timestamps(target) == timestamps(clip)
+
+
+def test_room_is_reckoned_from_what_is_whole_alone(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    longer = [part.replace("d=1.2", "d=2.4") for part in NOISE]
+    clip, target = make(tmp_path / "clip.mp4", *longer, *H264[:2], "-crf", "5"), disk / "out.mp4"
+    restorer = Restorer("test-tiny", device="cpu", precision="fp32", strength=0)
+    # Frames are sent long before the encoder, which looks ahead, gives anything out.
+    settings = VideoSettings(crf=5, preset="veryfast")
+    resize(disk, 200)
+    with pytest.raises(DiskFullError) as raised:
+        restore_video(clip, target, restorer, settings)
+    assert str(raised.value) == f"{target}: the disk is full after 0 frames; make room, and the same command goes on"
+    monkeypatch.setattr(video_job, "segment_length", lambda *_: 20)
+    resize(disk, 500)
+    with pytest.raises(DiskFullError) as raised:
+        restore_video(clip, target, restorer, settings)
+    found = re.search(r"full after (\d+) frames; what is done is kept: make room for about (\d+) MB", str(raised.value))
+    assert found is not None and int(found[1]) >= 20
+    done = sum(path.stat().st_size for path in working_folder(target).glob("*.mp4"))
+    restore_video(clip, tmp_path / "whole.mp4", restorer, settings)
+    needed = 2 * (tmp_path / "whole.mp4").stat().st_size - done
+    assert int(found[2]) == pytest.approx(needed / 1e6, abs=1)
