@@ -28,8 +28,8 @@ class RestoredPictures:
     Args:
         folder: where they lie, at any depth and with any ending.
         dataset: what they are scored on.
-        whole: the set that `dataset` is a part of, which may have the same names elsewhere.
         device: where they are scored.
+        whole: the set that `dataset` is a part of, which may have the same names elsewhere; None: it is whole.
 
     Raises:
         DatasetError: no such folder, or pairs without a picture, of another size or unreadable; lists the first ten.

@@ -48,12 +48,8 @@ class PairSource:
                 being_read = [_start_to_read(sequences[number], readers) for number in some]
                 for number, pictures in zip(some, being_read, strict=True):
                     both = self._stacked(sequences[number], pictures, size)
-                    for other in (*sequences[number + 1 :], *sequences[:number]):
-                        if both is not None:
-                            break
-                        both = self._stacked(other, _start_to_read(other, readers), size)
                     if both is None:
-                        raise DatasetError(f"none of the {len(self)} pairs can be used{listed([*self._told], ': ')}")
+                        both = self._next_usable(sequences, number, readers, size)
                     window = random_window(both.shape[2:], size, dice)
                     drawn.append(both[:, *window].to(dice.device).float() / 255)
         return in_frames(torch.stack(drawn), frames)
@@ -94,6 +90,18 @@ class PairSource:
     @cached_property
     def _followers(self) -> list[int | None]:
         return followers([pair.blurred for pair in self.pairs])
+
+    def _next_usable(self, sequences: Sequence[Sequence[Pair]], number: int, readers: Executor, size: int) -> Tensor:
+        """The pictures of the first sequence behind that of this number, or from the beginning, that can be used.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        for other in (*sequences[number + 1 :], *sequences[:number]):
+            both = self._stacked(other, _start_to_read(other, readers), size)
+            if both is not None:
+                return both
+        raise DatasetError(f"none of the {len(self)} pairs can be used{listed([*self._told], ': ')}")
 
     def _stacked(self, sequence: Sequence[Pair], pictures: Sequence[Future[Tensor]], size: int) -> Tensor | None:
         """The pictures of a sequence, the blurred ones first: 2·frames×3×H×W; None, and told, where that fails."""
