@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import logging
+import math
 import os
 import shutil
 import urllib.request
@@ -26,6 +27,12 @@ WEIGHTS_FILE = "vgg19-dcbb9e9d.pth"
 _BASE_URL = "https://download.pytorch.org/models"
 _TIMEOUT = 30.0
 """Seconds without a byte after which a server is given up."""
+
+# Deviation of the first layer's weights. Torchvision's is about 0.2. Oxford's own were learned on pixels from 0 to 255,
+# and for normalised ones their first layer is some sixty times as large.
+_FITTED_FROM = 2.0
+# With which Oxford's features are of torchvision's size, a deviation of 5 or so.
+_FITTED_TO = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +81,9 @@ def load_vgg(path: Path | None = None) -> VGG19Features:
     is `$XDG_CACHE_HOME/deblur`, or `~/.cache/deblur`. What it lacks is fetched once (575 MB) from where torchvision
     keeps it, or from the folder of the same name at the URL in `$DEBLUR_VGG_URL`.
 
+    Oxford's original weights give features a hundred times as large as torchvision's, which the recipes' weights of the
+    perceptual loss are chosen for. They are known by their first layer and brought to that size, which is logged.
+
     Raises:
         ModelError: the file cannot be read or is not VGG19's, or it cannot be fetched, or what came is another.
     """
@@ -91,7 +101,29 @@ def load_vgg(path: Path | None = None) -> VGG19Features:
             )
         weights[name] = tensors[name]
     network.load_state_dict(weights)
+    deviation = float(weights["features.0.weight"].float().std())
+    if _FITTED_FROM < deviation < math.inf:
+        factor = 2.0 ** round(math.log2(deviation / _FITTED_TO))  # a power of two leaves all digits as they are
+        _divide_features(network, factor)
+        _log.warning(
+            "%s: weights for features %.0f times as large as torchvision's, for which the weights of losses are made; "
+            "they are divided by that",
+            path,
+            factor,
+        )
     return network
+
+
+@torch.no_grad()
+def _divide_features(network: VGG19Features, divisor: float) -> None:
+    """Let the features be smaller by a positive factor, and nothing else change.
+
+    What ReLU and pooling give grows as what they are given, so it is enough that the first layer's weights do, and each
+    layer's bias.
+    """
+    for name, parameter in network.named_parameters():
+        if name == "features.0.weight" or name.endswith(".bias"):
+            parameter.div_(divisor)
 
 
 def _cached() -> Path:

@@ -139,6 +139,32 @@ def test_safetensors_load_too(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, weights()[name]) for name, tensor in found.items())
 
 
+def test_features_of_oxford_s_size_are_brought_to_torchvision_s(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ordinary = {name: tensor for name, tensor in weights().items() if int_of(name) <= 14}
+    large = {name: 64 * one if name == "features.0.weight" or "bias" in name else one for name, one in ordinary.items()}
+    safetensors.torch.save_file(large, tmp_path / "oxford.safetensors")
+    plain = VGG19Features()
+    plain.load_state_dict(large)
+    images = torch.rand(1, 3, 16, 16)
+    loaded = load_vgg(tmp_path / "oxford.safetensors")
+    (line,) = caplog.messages
+    assert "oxford.safetensors" in line and "128 times as large" in line
+    assert torch.equal(loaded(images), plain(images) / 128)
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_features_of_torchvision_s_size_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ordinary = weights()
+    first = ordinary["features.0.weight"]
+    ordinary["features.0.weight"] = first / first.std() * 0.2
+    torch.save(ordinary, tmp_path / "vgg.pth")
+    found = load_vgg(tmp_path / "vgg.pth").state_dict()
+    assert all(torch.equal(tensor, ordinary[name]) for name, tensor in found.items())
+    assert not caplog.messages
+
+
 def test_a_file_without_a_layer_is_refused(tmp_path: Path) -> None:
     tensors = weights()
     del tensors["features.7.bias"]
