@@ -1,3 +1,4 @@
+import weakref
 from pathlib import Path
 
 import cv2
@@ -52,6 +53,24 @@ def test_pictures_numbered_in_a_row_are_scored_as_sequences(tmp_path: Path) -> N
     frames = [(blurred[:1].expand_as(sharp), sharp), *rest]
     each = torch.cat([psnr(image.float(), target.float(), data_range=255) for image, target in frames])
     assert scores["pairs"] == pytest.approx(float(each.mean()))
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_pictures_are_held_once(tmp_path: Path, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = weakref.WeakSet[Tensor]()
+    most = 0
+
+    def load(file: Path) -> Tensor:
+        nonlocal most
+        picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
+        read.add(picture)
+        most = max(most, len(read))
+        return picture
+
+    monkeypatch.setattr("deblur_cli.training.validation.load_picture", load)
+    files = [(tmp_path / f"blur{number:02}.png", tmp_path / f"sharp{number:02}.png") for number in range(12)]
+    assert len(paired_set("pairs", files, frames).pairs) == 12 // frames
+    assert most <= 2 * 2 * frames + 2  # of two sequences, beside what they are put together to
 
 
 def test_pictures_without_any_difference_leave_a_score() -> None:
