@@ -128,16 +128,19 @@ def average_over_exposure(
     here = torch.stack([grid_x, grid_y, torch.zeros_like(grid_x)], dim=-1).view(1, -1, 3)
     points = here + functional.pad(offset, (0, 1), value=1.0).unsqueeze(1)
     matrices = [homographies(layer.shake, frame).transpose(2, 3) for layer in layers]
+    # Here and not at each moment: for numbers that come from the host a GPU's work is waited for.
+    to_units = [
+        torch.tensor([2.0 / layer.pixels.shape[3], 2.0 / layer.pixels.shape[2]], device=device) * layer.density
+        for layer in layers
+    ]
     total = torch.zeros(batch, 3, height, width, device=device)
     for moment in range(moments):
         seen = torch.zeros_like(total)
-        for layer, matrix in zip(layers, matrices, strict=True):
+        for layer, matrix, to_unit in zip(layers, matrices, to_units, strict=True):
             warped = points @ matrix[:, moment]
-            pixels = layer.pixels
-            to_unit = torch.tensor([2.0 / pixels.shape[3], 2.0 / pixels.shape[2]], device=device) * layer.density
             grid = (warped[..., :2] / warped[..., 2:] - offset.unsqueeze(1)) * to_unit
             view = functional.grid_sample(
-                pixels,
+                layer.pixels,
                 grid.view(batch, height, width, 2),
                 mode="bicubic",
                 padding_mode="reflection",

@@ -1,7 +1,10 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 
 from deblur_cli.training.blur import BlurSettings, Layer, average_over_exposure, homographies, synthesise
 from deblur_cli.training.shake import camera_shake
@@ -48,6 +51,24 @@ def test_a_still_camera_sees_the_scene() -> None:
     scene = torch.rand(2, 3, 20, 24, generator=generator())
     seen = average_over_exposure([Layer(scene, torch.zeros(2, 3, 6))], (20, 24), (20, 24), torch.zeros(2, 2))
     assert torch.allclose(seen, scene, atol=1e-4)
+
+
+def test_no_moment_waits_for_numbers_from_the_host() -> None:
+    class Made(TorchFunctionMode):
+        count = 0
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.count += func is torch.tensor
+            return func(*args, **(kwargs or {}))
+
+    def tensors_made(moments: int) -> int:
+        with Made() as made:
+            average_over_exposure(
+                [Layer(torch.zeros(1, 3, 8, 8), torch.zeros(1, moments, 6))], (8, 8), (8, 8), torch.zeros(1, 2)
+            )
+        return made.count
+
+    assert tensors_made(9) == tensors_made(3) > 0
 
 
 def test_a_move_of_whole_pixels_is_the_mean_of_moved_scenes() -> None:
