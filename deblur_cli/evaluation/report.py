@@ -319,7 +319,8 @@ def _remarks(report: Report) -> Iterator[str]:
         if result.worst is not None:
             yield f"{model.label}: worst is {result.worst.pair.label} with {result.worst.gain:+.2f} dB"
         if model.state == "reset" and not dataset.video and len(dataset.pairs) > 1:
-            how = " (frames need a folder for each video)" if dataset.protocol == "pixelwise" else ""
+            frames = " (a video's frames have their own folder and numbers in a row)"
+            how = frames if dataset.protocol == "pixelwise" else ""
             yield f"note: {model.label}: recurrent, but begins anew with each picture, as these are no sequences{how}"
         for note in model.notes:
             yield f"note: {model.label}: {note}"

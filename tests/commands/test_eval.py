@@ -271,6 +271,11 @@ def test_a_recurrent_network_without_sequences_is_said_to_have_no_memory(evaluat
     assert "note: test-tiny-recurrent: recurrent, but begins anew with each picture" in flat.stdout
     assert "test-tiny: recurrent" not in flat.stdout
     assert "begins anew" not in evaluate(tmp_path / "data", *command).stdout
+    for number, name in enumerate(sorted(path.name for path in (frames / "blur").iterdir())):
+        for kind in ("blur", "sharp"):
+            (frames / kind / name).rename(frames / kind / f"{100 * number + 5:06}.png")
+    gaps = evaluate(tmp_path / "data", *command).stdout
+    assert "no sequences (a video's frames have their own folder and numbers in a row)" in gaps
 
 
 def test_a_video_that_was_left_in_the_middle_begins_anew(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
