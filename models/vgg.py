@@ -106,8 +106,8 @@ def load_vgg(path: Path | None = None) -> VGG19Features:
         factor = 2.0 ** round(math.log2(deviation / _FITTED_TO))  # a power of two leaves all digits as they are
         _divide_features(network, factor)
         _log.warning(
-            "%s: weights for features %.0f times as large as torchvision's, for which the weights of losses are made; "
-            "they are divided by that",
+            "%s: its features are some %.0f times as large as torchvision's, which the recipes are made for, "
+            "and are divided by that",
             path,
             factor,
         )

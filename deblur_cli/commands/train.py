@@ -43,7 +43,7 @@ def train(
         Path | None, typer.Option("--clips", help="Sharp clips; those of 100 frames/s and more are averaged.")
     ] = None,
     validation: Annotated[
-        Path | None, typer.Option("--validation", help="A dataset in GOPRO's layout to validate on.")
+        Path | None, typer.Option("--validation", help="GOPRO's layout; its test pairs choose the best weights.")
     ] = None,
     steps: Annotated[
         int | None,
