@@ -27,7 +27,7 @@ from torch import Tensor
 from deblur_cli.evaluation.metrics import psnr
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import Dice, PhotoSource, load_photos
-from deblur_cli.training.learner import Learner
+from deblur_cli.training.learner import Learner, load_start
 from deblur_cli.training.recipe import Recipe, load_recipe, shipped_recipes
 from deblur_cli.training.schedules import Plateau
 from deblur_cli.training.trainer import default_accelerator
@@ -63,7 +63,8 @@ def overfit(recipe: Recipe, steps: int, crop: int, vgg: Path | None, device: str
         recipe = replace(recipe, stages=(replace(recipe.stages[0], until=BEFORE_CRITIC), recipe.stages[-1]))
     nine_layer = recipe.adversarial.critic == "nine-layer"  # judges 256×256, sixteen times dearer than the middle of it
     accelerator = default_accelerator(device)
-    learner = Learner(recipe, accelerator, vgg=vgg)
+    start_with = load_start(recipe.start, recipe) if recipe.start else None
+    learner = Learner(recipe, accelerator, start=start_with, vgg=vgg)
     wide = fixed_batch(recipe, max(crop, 256) if nine_layer else crop, accelerator.device)
     batch = centre(wide[0], crop), centre(wide[1], crop)
     blurred, sharp = (images.flatten(0, -4) for images in batch)
