@@ -70,6 +70,7 @@ def join_segments(
     target: Path,
     source: VideoInfo,
     *,
+    frames: Sequence[int] | None = None,
     extra: Sequence[str] = (),
     start: float | None = None,
     end: float | None = None,
@@ -85,6 +86,7 @@ def join_segments(
         segments: in the order in which they are shown.
         target: the file to write; its suffix says the container.
         source: the file that the frames came from.
+        frames: how many were written to each segment; None: as many as it holds.
         extra: further arguments for ffmpeg's command line, put after all others of the output.
         start: where the source was cut, in seconds after its beginning; time in the file starts there.
         end: where it ends, likewise.
@@ -95,7 +97,7 @@ def join_segments(
         What of the source the file cannot hold, one line each.
 
     Raises:
-        VideoError: a segment is missing or cannot be joined, or a timestamp has moved.
+        VideoError: a segment is missing, does not hold what it held or cannot be joined, or a timestamp has moved.
         DiskFullError: there is no room for the joined file.
     """
     container = container_of(target)
@@ -103,6 +105,9 @@ def join_segments(
     others = copied(source, container, start, without)
     turned, lost = display_options(source, container)
     parts = [timestamps(segment) for segment in segments]
+    for segment, part, count in zip(segments, parts, frames or map(len, parts), strict=True):
+        if len(part) != count:
+            raise VideoError(f"{segment}: {len(part)} frames, where {count} were written; remove its folder")
     if not parts or not all(parts):
         raise VideoError(f"{target}: there is a segment without frames, or none at all")
     # Matroska notes beside the pictures that they have alpha; what the source's own stream says of itself has no such.

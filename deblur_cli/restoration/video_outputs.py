@@ -28,7 +28,7 @@ from deblur_cli.media.frame_folders import (
 )
 from deblur_cli.media.probe import VideoInfo, probe
 from deblur_cli.media.video import Frame, as_meant
-from deblur_cli.media.video_join import join_segments, segment_suffix, timestamps
+from deblur_cli.media.video_join import join_segments, segment_suffix
 from deblur_cli.media.video_reader import VideoReader
 from deblur_cli.media.video_writer import VideoWriter
 from deblur_cli.restoration import yuv
@@ -162,10 +162,6 @@ class EncodedOutput:
             DiskFullError: there is no room for the joined file.
         """
         paths = [self._folder / segment.name for segment in segments]
-        for path, segment in zip(paths, segments, strict=True):
-            found = len(timestamps(path))
-            if found != segment.frames:
-                raise VideoError(f"{path}: {found} frames, where {segment.frames} were written; remove its folder")
         # A folder of pictures has no other streams and no clock: the first segment stands for it, and begins the part.
         source = self._source or probe(paths[0])
         start, end = self._settings.start, self._settings.end
@@ -178,6 +174,7 @@ class EncodedOutput:
             paths,
             self._target,
             source,
+            frames=[segment.frames for segment in segments],
             extra=self._extra[1],
             start=start,
             end=end,

@@ -1,0 +1,32 @@
+"""Segments are looked at once before they are joined, and must hold what was written to them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from deblur_cli.errors import VideoError
+from deblur_cli.media import video_join
+from deblur_cli.media.probe import probe
+from deblur_cli.media.video_join import join_segments
+from tests.media.video_samples import H264, PICTURE, make
+
+
+def test_each_segment_is_read_once_and_one_that_lost_frames_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make(tmp_path / "in.mp4", *PICTURE, *H264)
+    segments = [make(tmp_path / f"{number}.mp4", *PICTURE, *H264, "-frames:v", "3") for number in range(2)]
+    read: list[Path] = []
+    real = video_join.timestamps
+
+    def timestamps(path: Path) -> list[Fraction]:
+        read.append(path)
+        return real(path)
+
+    monkeypatch.setattr(video_join, "timestamps", timestamps)
+    with pytest.raises(VideoError, match=r"1\.mp4: 3 frames, where 4 were written; remove its folder"):
+        join_segments(segments, tmp_path / "out.mp4", probe(source), frames=[3, 4])
+    assert read == segments and not (tmp_path / "out.mp4").exists()
