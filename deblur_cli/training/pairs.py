@@ -34,6 +34,7 @@ class PairSource:
     """Hears once of each picture that cannot be used."""
     kind: str = "pairs"
     _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _known: dict[int, list[list[Pair]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -60,6 +61,12 @@ class PairSource:
         Raises:
             DatasetError: there is none.
         """
+        if frames not in self._known:
+            self._known[frames] = self._runs(frames)
+        return self._known[frames]
+
+    def _runs(self, frames: int) -> list[list[Pair]]:
+        """As `sequences`, which each step of a training asks for."""
         runs = [[number] for number in range(len(self.pairs))]
         for _ in range(frames - 1):
             runs = [

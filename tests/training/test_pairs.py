@@ -56,6 +56,7 @@ def test_sequences_from_disk_follow_the_numbers_and_end_at_gaps(tmp_path: Path) 
     assert set(values(blurred)) == {(1, 2, 3), (7, 8, 9), (8, 9, 10)}
     assert torch.equal(((sharp - blurred) * 255).round(), torch.full_like(sharp, 100))
     assert len(source.sequences(1)) == 9
+    assert source.sequences(3) is source.sequences(3), "of 24,000 pairs they are not looked for in every step"
     with pytest.raises(DatasetError, match="no 5 of the 9 pairs are of one size and numbered in a row"):
         draw(source, 1, frames=5)
 
