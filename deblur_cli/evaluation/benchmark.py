@@ -119,8 +119,10 @@ class BenchmarkResult:
     @property
     def sequences(self) -> dict[str, tuple[ImageResult, ...]]:
         """The images by sequence, in the order of the dataset."""
-        names = dict.fromkeys(image.pair.sequence for image in self.images)
-        return {name: tuple(image for image in self.images if image.pair.sequence == name) for name in names}
+        found: dict[str, list[ImageResult]] = {}
+        for image in self.images:
+            found.setdefault(image.pair.sequence, []).append(image)
+        return {name: tuple(images) for name, images in found.items()}
 
     @property
     def over_sequences(self) -> Summary:

@@ -175,6 +175,24 @@ def test_a_pair_of_infinite_psnr_is_in_no_mean_of_any_row(tmp_path: Path) -> Non
     assert alone.worst is not None and alone.worst.gain == 10
 
 
+def test_thousands_of_sequences_are_told_apart_in_one_pass() -> None:
+    looks = 0
+
+    class Watched(Pair):
+        def __getattribute__(self, name: str) -> object:
+            nonlocal looks
+            looks += name == "sequence"
+            return super().__getattribute__(name)
+
+    scores = Scores(30.0, 0.9, 0.95)
+    found = [Watched(f"{number % 50}", f"{number}", Path("b"), Path("s"), (20, 16)) for number in range(100)]
+    result = BenchmarkResult(tuple(ImageResult(pair, scores, scores, 0.1) for pair in found), ())
+    looks = 0
+    sequences = list(result.sequences.values())
+    assert looks == len(found)
+    assert [image.pair.name for image in sequences[1]] == ["1", "51"] and len(sequences) == 50
+
+
 def test_a_sequence_of_infinite_psnr_is_in_no_mean_over_sequences() -> None:
     found = report({"a": 2, "b": 2})
     own = replace(found.models[0], published=())
