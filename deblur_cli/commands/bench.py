@@ -11,7 +11,7 @@ import typer
 
 from deblur_cli.commands.console import say, shown
 from deblur_cli.commands.options import Device, Models, Precision, Tile, model_names
-from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
+from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, DeblurError, UsageError
 
 _WIDE = 500
 
@@ -67,7 +67,7 @@ def bench(
         try:
             write_json(speeds, json)
         except OSError as error:
-            raise UsageError(f"'{json}' cannot be written: {error}") from error
+            raise DeblurError(f"'{json}' cannot be written: {error.strerror or error}") from error
     raise typer.Exit(EXIT_OK if all(speed.engine for speed in speeds) else EXIT_SOME_FAILED)
 
 

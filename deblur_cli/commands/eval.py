@@ -12,7 +12,7 @@ import typer
 
 from deblur_cli.commands.console import say, shown
 from deblur_cli.commands.options import Device, Models, Overlap, Precision, Tile, engine_options, model_names
-from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
+from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, DeblurError, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.evaluation.datasets import Dataset, Pair
@@ -303,9 +303,9 @@ def _write(
             try:
                 write(report, path=path)
             except OSError as error:  # the others may lie elsewhere, and hold what took hours
-                problems.append(f"'{path}' cannot be written: {error}")
+                problems.append(f"'{path}' cannot be written: {error.strerror or error}")
     unseen = sum(count_unseen(model.result.images, views.get(model.label, {})) for model in report.models)
     if html is not None and unseen:
         say(f"note: '{html}' lacks pictures of {unseen} images of an earlier run; --save keeps them for a later --html")
     if problems:
-        raise UsageError("; ".join(problems))
+        raise DeblurError("; ".join(problems))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deblur_cli.commands.console import Progress
-from deblur_cli.errors import UsageError
+from deblur_cli.errors import DeblurError
 from deblur_cli.evaluation.benchmark import (
     BenchmarkResult,
     Failure,
@@ -135,8 +135,12 @@ class Scoring:
                 progress=advance,
                 look=gallery.add if self._pictures else None,
             )
+        except BrokenPipeError:  # nobody hears of the progress
+            raise
         except OSError as error:
-            raise UsageError(f"the restored pictures or the journal cannot be saved: {error}") from error
+            file = error.filename or (journal.path if journal else save)
+            way_on = "the same command goes on" if journal else "with --journal FILE, a run goes on where it stopped"
+            raise DeblurError(f"'{file}' cannot be written: {error.strerror or error}; {way_on}") from error
         self._known |= {image.pair: image for image in result.images}
         shares = self._processes.gather((result, dict(gallery.views)))
         merged = merge(self._dataset, (share for share, _ in shares))

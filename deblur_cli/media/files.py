@@ -105,7 +105,7 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
     written to as it is.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full.
+        OSError: the folder cannot be written, or the disk is full; it names `target`.
     """
     if target.exists() and not target.is_file():
         with target.open("wb") as stream:
@@ -122,6 +122,9 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
                 temporary.replace(target)
         if os.name == "nt":  # where no open file is renamed
             temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        # What a stream raises names no file, and what opening and renaming raise one that the user does not know.
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(target), None
         raise

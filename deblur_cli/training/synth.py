@@ -50,15 +50,20 @@ def synthesise_clip(clip: Path, averaged: int, tell: Callable[[str], None]) -> I
 
 
 def write_pair(blurred: Tensor, sharp: Tensor, output: Path, sequence: str, name: str) -> None:
-    """Write one pair as `output/train/SEQUENCE/{blur,sharp}/NAME.png`.
+    """Write one pair as `output/train/SEQUENCE/{blur,sharp}/NAME.png`, both or none.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
-    for folder, picture in (("blur", blurred), ("sharp", sharp)):
-        target = output / "train" / sequence / folder / f"{name}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_png(target, picture)
+    targets = [output / "train" / sequence / folder / f"{name}.png" for folder in ("blur", "sharp")]
+    try:
+        for target, picture in zip(targets, (blurred, sharp), strict=True):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_png(target, picture)
+    except BaseException:
+        for target in targets:
+            target.unlink(missing_ok=True)
+        raise
 
 
 def _channels_first(frame: Any) -> Tensor:

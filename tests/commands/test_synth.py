@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import cv2
@@ -110,6 +112,22 @@ def test_a_clip_shorter_than_the_shutter_is_said(tmp_path: Path, run) -> None:
     sheet = tmp_path / "sheet.png"
     result = run(["synth", str(tmp_path / "short.avi"), "-o", str(tmp_path / "out"), "--sheet", str(sheet)])
     assert result.code == 2 and "no clip has the 11 frames" in result.stderr and not sheet.exists()
+
+
+def test_a_full_disk_is_said_and_no_half_pair_is_left(tmp_path: Path, photos: Path, run, monkeypatch) -> None:
+    written = 0
+
+    def full(descriptor: int) -> None:
+        nonlocal written
+        written += 1
+        if written == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run(["synth", str(photos), "-o", str(tmp_path / "out")])
+    lost = tmp_path / "out" / "train" / "photos" / "sharp" / "p1_000_still.png"
+    assert result.code == 1 and result.stderr == f"deblur: {lost}: No space left on device\n"
+    assert [pair.name for pair in find_pairs(tmp_path / "out", split="train").pairs] == ["p0_000_still"]
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,16 @@ def test_a_full_disk_at_the_last_moment_leaves_nothing(tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"), replacing(tmp_path / "a.png") as stream:
+    with pytest.raises(OSError, match="No space") as raised, replacing(tmp_path / "a.png") as stream:
         stream.write(b"all of it")
     assert list(tmp_path.iterdir()) == []
+    assert raised.value.filename == str(tmp_path / "a.png"), "or who is told would not know what there is no room for"
+
+
+def test_what_cannot_be_made_is_told_by_its_own_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, replacing(tmp_path / "gone" / "a.png"):
+        pass
+    assert raised.value.filename == str(tmp_path / "gone" / "a.png")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
