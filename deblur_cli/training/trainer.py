@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from deblur_cli.errors import TrainingError
-from deblur_cli.media.files import is_disk_full, remove_stale
+from deblur_cli.media.files import is_disk_full, lock, remove_stale
 from deblur_cli.restoration.device import is_out_of_memory
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import CHECKPOINT, Progress, read_checkpoint, restore_checkpoint, save_checkpoint
@@ -84,10 +84,28 @@ def train(
 
     Raises:
         TrainingError: a loss is not finite, memory runs out or the disk is full (the last good checkpoint stays), or
-            the checkpoint is another recipe's.
+            the checkpoint is another recipe's; or another run is at work in `output`.
         UsageError, ModelError: see `Learner` and `load_start`.
     """
     accelerator = accelerator or default_accelerator()
+    with _alone(output) if accelerator.is_main_process else contextlib.nullcontext():
+        return _train(recipe, sources, output, validator, limits, resume, start, vgg, accelerator, tell, wants_to_stop)
+
+
+def _train(
+    recipe: Recipe,
+    sources: Sequence[Source],
+    output: Path,
+    validator: Validator | None,
+    limits: Limits,
+    resume: bool,
+    start: nn.Module | None,
+    vgg: Path | None,
+    accelerator: Any,
+    tell: Callable[[Report], None],
+    wants_to_stop: Callable[[], bool],
+) -> Progress:
+    """As `train`, alone in `output`."""
     if start is None and recipe.start and not resume:
         start = load_start(recipe.start, recipe)
     learner = Learner(recipe, accelerator, start=start, vgg=vgg)
@@ -191,6 +209,30 @@ def same_material(progress: Progress, sources: Sequence[Source]) -> bool:
 
 def _in_words(sources: Sequence[Source]) -> str:
     return ", ".join(f"{len(source)} {source.kind}" for source in sources)
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Make a run's folder and keep other runs out of it, where the system and the drive know locks; no empty one stays.
+
+    Raises:
+        TrainingError: another run is at work in it.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    if os.name == "nt":  # where no folder is opened
+        yield
+        return
+    descriptor = os.open(output, os.O_RDONLY)
+    try:
+        if not lock(descriptor):
+            raise TrainingError(f"{output}: another run is at work there; wait for its end, or take another folder")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                output.rmdir()  # of a run that could not begin
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from deblur_cli.training.learner import Learner
 from deblur_cli.training.recipe import Recipe, recipe_table
 from deblur_cli.training.trainer import CURVES, Limits, default_accelerator, train
 from deblur_cli.training.validation import ValidationSet, Validator
+from models.registry import ModelError
 from models.weights import save_weights
 from tests.training.runs import AGAINST_A_CRITIC, RECIPE, losses, noise, run, same_tensors
 
@@ -208,3 +209,28 @@ def test_the_weights_that_a_run_began_with_are_not_asked_for_again(
     run(recipe, sources, tmp_path / "run", accelerator, limits=Limits(steps=2))
     Path(recipe.start).unlink()
     assert run(recipe, sources, tmp_path / "run", accelerator, limits=Limits(steps=3), resume=True)[-1].step == 3
+
+
+def test_another_run_keeps_out_of_a_folder_where_one_is_at_work(
+    tmp_path: Path, sources: list[Source], accelerator: object
+) -> None:
+    refused = 0
+
+    def tell(report: Report) -> None:
+        nonlocal refused
+        for resume in (False, True):
+            before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+            with pytest.raises(TrainingError, match="another run is at work there; wait for its end"):
+                train(RECIPE, sources, tmp_path, accelerator=accelerator, resume=resume)
+            assert before == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+            refused += 1
+
+    train(RECIPE, sources, tmp_path, accelerator=accelerator, limits=Limits(steps=2), tell=tell)
+    assert refused == 4
+    assert len(run(RECIPE, sources, tmp_path, accelerator, limits=Limits(steps=3), resume=True)) == 1
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path, sources: list[Source], accelerator: object) -> None:
+    with pytest.raises(ModelError):
+        train(replace(RECIPE, model="no-such-network"), sources, tmp_path / "run", accelerator=accelerator)
+    assert list(tmp_path.iterdir()) == []
