@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import colour, exif, extended_xmp, photoshop
+from deblur_cli.media import colour, exif, extended_xmp, keeping, photoshop
 from deblur_cli.media.photo import JpegFacts, Photo
 from deblur_cli.media.pixels import check_size, open_image, pack, unpack
 
@@ -95,8 +95,8 @@ def _facts(image: Any, data: bytes) -> tuple[JpegFacts, list[str]]:
             kept.append(data[start - 4 : end])
         elif marker == 0xE2 and payload.startswith(_PICTURES):
             several = 1
-        elif marker == 0xEB and b"c2pa" in payload and not any("credentials" in note for note in notes):
-            notes.append("the content credentials (C2PA) sign the old pixels and are not kept")
+        elif marker == 0xEB and b"c2pa" in payload and keeping.NO_CREDENTIALS not in notes:
+            notes.append(keeping.NO_CREDENTIALS)
         scan = end
     rest = data[_end_of_image(data, scan) :]
     if several and rest:

@@ -18,6 +18,7 @@ _COLOURS = {
 _SEGMENTS = {0xE1: "extended XMP", 0xED: "IPTC and Photoshop data", 0xFE: "comments"}
 _GEOTIFF = (33550, 33922, 34264, 34735, 34736, 34737)
 _TAGS = {33723: "IPTC", 34377: "Photoshop data"} | dict.fromkeys(_GEOTIFF, "GeoTIFF")
+NO_CREDENTIALS = "the content credentials (C2PA) sign the old pixels and are not kept"
 # What programs write that know of none.
 _NO_RESOLUTION = (72, 72)
 _WITH_RESOLUTION = frozenset(("JPEG", "PNG", "TIFF", "BMP"))

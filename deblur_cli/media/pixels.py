@@ -55,7 +55,7 @@ def _set_up_pillow() -> None:
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     # What is damaged in tags is Pillow's to skip, and no line on the user's screen.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    logging.getLogger("PIL").setLevel(logging.ERROR)
+    logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
 
 
 def open_image(data: bytes, format: str) -> Image.Image:  # noqa: A002  (Pillow's own word)

@@ -10,22 +10,25 @@ import functools
 import io
 import logging
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import colour, exif, photoshop, xmp
+from deblur_cli.media import colour, exif, keeping, photoshop, xmp
 from deblur_cli.media.photo import Photo, TiffFacts
 from deblur_cli.media.pixels import check_size, decode_deep, joined, open_image, turn, unpack, unpremultiplied
 
-_XMP, _ICC, _PHOTOSHOP, _LAYERS, _DNG, _CHILDREN = 700, 34675, 34377, 37724, 50706, 330
+if TYPE_CHECKING:
+    from PIL import Image
+
+_XMP, _ICC, _PHOTOSHOP, _LAYERS, _DNG, _CHILDREN, _CREDENTIALS = 700, 34675, 34377, 37724, 50706, 330, 52545
 # How the pixels are stored: true of the source's pixels and not of ours.
 _STRUCTURE = frozenset(
     (
         *(*range(254, 260), 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, *range(288, 294), 297, 301),
         *(317, *range(320, 326), 330, 332, 333, 334, *range(336, 344), 347, *range(512, 522), *range(529, 533)),
-        *(559, 33421, 33422, _XMP, _ICC, _LAYERS),
+        *(559, 32997, 32998, 33421, 33422, _XMP, _ICC, _LAYERS, _CREDENTIALS),
     )
 )
 # What belongs in an EXIF block wherever it travels; the rest stays with TIFF (IPTC, Photoshop, GeoTIFF and others).
@@ -37,6 +40,9 @@ _EXIF_TAGS = frozenset(
 )
 # What tifffile undoes by itself: none, deflate (two numbers), PackBits, LZMA; with no or integer prediction.
 _OWN_COMPRESSIONS = (1, 8, 32946, 32773, 34925)
+# What opencv undoes beside (LZW), and Pillow up to 8 bits (fax, two kinds of JPEG, ThunderScan, Zstandard).
+_DEEP_COMPRESSIONS = (*_OWN_COMPRESSIONS, 5)
+_SHALLOW_COMPRESSIONS = (*_DEEP_COMPRESSIONS, 2, 3, 4, 6, 7, 32771, 32809, 50000)
 # Channels of colour by photometric interpretation, where there is more than one: RGB, CMYK, YCbCr, CIELab.
 _COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}
 _LONGEST_CLASSIC = (1 << 32) - (1 << 25)
@@ -54,7 +60,7 @@ def _library() -> Any:
 def _refuse_pages(pages: Any) -> list[str]:
     """Raise PhotoError for more than one page; pages that are reductions of the first are only mentioned."""
     count = len(pages)
-    if count == 1:
+    if count == 1 and _CHILDREN not in pages[0].tags:
         return []
     for index in range(1, count):
         page = pages.get(index)
@@ -68,6 +74,22 @@ def _refuse_raw(page: Any) -> None:
         raise PhotoError("a camera's raw file; develop it to TIFF or JPEG first")
     if page.subfiletype & 1 and _CHILDREN in page.tags:
         raise PhotoError("a raw file or pyramid whose first picture is a thumbnail; export the full picture first")
+
+
+def _refuse_kind(page: Any, bits: int, *, deep: bool) -> None:
+    """Raise PhotoError for what nothing here reads; `deep`: what Pillow does not, or not whole."""
+    kind = int(page.sampleformat)
+    if page.imagedepth > 1:
+        raise PhotoError(f"a TIFF of {page.imagedepth} slices in depth; this takes single photos only, split it first")
+    if deep and not ((kind == 1 and bits in (8, 16)) or (kind == 3 and bits in (16, 32, 64))):
+        name = {1: "unsigned", 2: "signed", 3: "float"}.get(kind, "unknown")
+        raise PhotoError(f"a TIFF of {bits}-bit {name} samples; convert it to 8 or 16 bits or 32-bit float")
+    if deep and int(page.photometric) not in (0, 1, 2):
+        name = getattr(page.photometric, "name", str(page.photometric))
+        raise PhotoError(f"a TIFF of {bits}-bit {name} colours; convert it to RGB{' or to 8 bits' * (bits > 8)}")
+    if int(page.compression) not in (_DEEP_COMPRESSIONS if deep else _SHALLOW_COMPRESSIONS):
+        name = getattr(page.compression, "name", str(page.compression))
+        raise PhotoError(f"a TIFF in the compression {name}, which cannot be read here; save it with deflate")
 
 
 def _refuse_damage(page: Any, length: int) -> None:
@@ -89,21 +111,18 @@ def _bits(page: Any) -> int:
 
 
 def _read_deep(page: Any, data: bytes, bits: int, notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pixels and alpha of a page with 16-bit or float samples, as uint16 or float32, in the file's orientation."""
+    """Pixels and alpha of a page of grey or RGB, as uint8, uint16 or float32, in the file's orientation."""
     kind = int(page.sampleformat)
     photometric = int(page.photometric)
-    if not ((kind == 1 and bits == 16) or (kind == 3 and bits in (16, 32, 64))):
-        name = {1: "unsigned", 2: "signed", 3: "float"}.get(kind, "unknown")
-        raise PhotoError(f"a TIFF of {bits}-bit {name} samples; convert it to 8 or 16 bits or 32-bit float")
-    if photometric not in (0, 1, 2):
-        name = getattr(page.photometric, "name", str(photometric))
-        raise PhotoError(f"a TIFF of {bits}-bit {name} colours; convert it to RGB or to 8 bits")
     if int(page.compression) in _OWN_COMPRESSIONS and int(page.predictor) in (1, 2):
         array = page.asarray()
         if page.axes.startswith("S"):
             array = np.moveaxis(array, 0, -1)
     elif int(page.planarconfig) == 1:
-        array = decode_deep(_as_it_lies(page, data))
+        try:
+            array = decode_deep(_as_it_lies(page, data))
+        except ValueError as error:
+            raise PhotoError("a TIFF that is damaged, or of a kind not read here; save it uncompressed") from error
     else:
         raise PhotoError("a TIFF of separate planes in a compression that cannot be read here; save it with deflate")
     array = array.reshape(page.imagelength, page.imagewidth, -1)
@@ -114,7 +133,7 @@ def _read_deep(page: Any, data: bytes, bits: int, notes: list[str]) -> tuple[np.
     base = 3 if photometric == 2 else 1
     pixels = np.ascontiguousarray(array[:, :, :base] if base == 3 else array[:, :, 0])
     if photometric == 0:
-        pixels = np.float32(1) - pixels if kind == 3 else np.uint16(65535) - pixels
+        pixels = (np.float32(1) if kind == 3 else pixels.dtype.type(np.iinfo(pixels.dtype).max)) - pixels
     if array.shape[2] <= base or not _first_may_be_alpha(page):
         return pixels, None
     alpha = np.ascontiguousarray(array[:, :, base])
@@ -137,6 +156,8 @@ def _as_it_lies(page: Any, data: bytes) -> bytes:
 
 def _checked_floats(array: np.ndarray, notes: list[str]) -> np.ndarray:
     least, most = float(array.min()), float(array.max())
+    if np.isnan(least):
+        raise PhotoError("float pixels of which some are no numbers (NaN), where [0, 1] is expected")
     if not (least >= 0.0 and most <= 1.0):
         raise PhotoError(f"float pixels from {least:g} to {most:g}, where [0, 1] is expected; scale them first")
     if array.dtype == np.float64:
@@ -188,16 +209,20 @@ def read(data: bytes) -> Photo:
             orientation = int(tagged) if tagged in range(1, 9) else 1
         bits = _bits(page)
         is_cmyk = int(page.photometric) == 5
-        if bits > 8 or int(page.sampleformat) != 1:
+        image = None if bits > 8 or int(page.sampleformat) != 1 else _opened(page, data)
+        _refuse_kind(page, bits, deep=image is None)
+        if image is None:
             pixels, alpha = _read_deep(page, data, bits, notes)
             pixels = turn(pixels, orientation)
             alpha = None if alpha is None else turn(alpha, orientation)
         else:
-            pixels, alpha = _read_shallow(data, icc, notes)
+            pixels, alpha = _read_shallow(image, page, icc, notes)
             alpha = alpha if _first_may_be_alpha(page) else None
         _note_channels(page, alpha is not None, notes)
         if _LAYERS in page.tags:
             notes.append("Photoshop's layers are not kept, the flat picture is")
+        if _CREDENTIALS in page.tags:
+            notes.append(keeping.NO_CREDENTIALS)
         compressed = int(page.compression) != 1
     if colour.profile_space(icc) == "Lab":
         icc = b""
@@ -217,9 +242,23 @@ def read(data: bytes) -> Photo:
     )
 
 
-def _read_shallow(data: bytes, icc: bytes, notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+def _opened(page: Any, data: bytes) -> Image.Image | None:
+    """A page of up to 8 bits by Pillow; None where it knows no such kind: most that have further channels."""
+    extra = int(page.samplesperpixel) - _COLOURS.get(int(page.photometric), 1)
+    if extra and int(page.planarconfig) == 2:
+        return None
+    try:
+        return open_image(data, "TIFF")
+    except PhotoError:
+        return None
+
+
+def _read_shallow(image: Image.Image, page: Any, icc: bytes, notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
     """Pixels and alpha of up to 8 bits by Pillow, which applies the orientation of a TIFF in loading it."""
-    image = open_image(data, "TIFF")
+    image.load()
+    if image.mode in ("P", "PA") and page.colormap is not None and page.colormap.max() < 256:
+        # Old programs write 8 bits an entry where 16 belong.
+        image.putpalette(page.colormap.T.astype(np.uint8).tobytes())
     if image.mode in ("CMYK", "LAB"):
         if image.mode == "LAB":
             notes.append("Lab colours become sRGB")
@@ -228,9 +267,10 @@ def _read_shallow(data: bytes, icc: bytes, notes: list[str]) -> tuple[np.ndarray
 
 
 def _first_may_be_alpha(page: Any) -> bool:
-    """Whether the first channel behind the colours is their alpha, or nothing is said of it: ExtraSamples 1 and 2; 0 is
-    anything else, in Photoshop's files a saved selection."""
-    return tuple(page.extrasamples)[:1] in ((), (1,), (2,))
+    """Whether the first channel behind the colours is their alpha (ExtraSamples 1 and 2; 0 is anything else, in
+    Photoshop's files a saved selection), or the only one and nothing is said of it."""
+    said = tuple(page.extrasamples)[:1]
+    return said in ((1,), (2,)) or (not said and page.samplesperpixel == _COLOURS.get(int(page.photometric), 1) + 1)
 
 
 def _note_channels(page: Any, alpha: bool, notes: list[str]) -> None:
