@@ -16,10 +16,16 @@ from deblur_cli.media.pixels import check_size, open_image, pack, unpack
 DEFAULT_QUALITY = 95
 _LONGEST_SEGMENT = 65533
 _PHOTOSHOP = b"Photoshop 3.0\x00"
-# Segments that are kept: extended XMP, Photoshop's resources with IPTC among them, comments.
-_KEPT = {0xE1: extended_xmp.PREFIX, 0xED: _PHOTOSHOP, 0xFE: b""}
 _PICTURES = b"MPF\x00"
 _PLAIN_XMP = b"http://ns.adobe.com/xap/1.0/\x00"
+# Segments that are written anew, or belong to further pictures; of their kinds nothing else is kept, but for APP1.
+_ANEW = {
+    0xE0: (b"JFIF\x00", b"JFXX\x00"),
+    0xE1: (exif.PREFIX, _PLAIN_XMP),
+    0xE2: (b"ICC_PROFILE\x00", _PICTURES, b"urn:iso:std:iso:ts:21496"),
+    0xEB: (),
+    0xEE: (b"Adobe",),
+}
 # A marker inside coded data: not a stuffed byte, not a restart, not a fill byte.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
@@ -69,6 +75,13 @@ def _subsampling(layers: list[tuple[int, int, int, int]]) -> tuple[int, str]:
     return number, "" if exact else names.get((int(across), int(down)), "its own subsampling")
 
 
+def _is_kept(marker: int, payload: bytes) -> bool:
+    """Whether a segment is kept as it is: comments, extended XMP, Photoshop's resources, data of cameras' makers."""
+    if marker == 0xE1:
+        return not payload.startswith(_ANEW[marker])
+    return marker == 0xFE or (0xE0 <= marker <= 0xEF and marker not in _ANEW)
+
+
 def _bare(data: bytes) -> bytes:
     """The file without the segments that Pillow need not see: those kept as they are, and the list of further pictures.
 
@@ -77,9 +90,7 @@ def _bare(data: bytes) -> bytes:
     parts, at = [], 0
     for marker, start, end in _segments(data):
         payload = data[start : start + 64]
-        if (marker in _KEPT and payload.startswith(_KEPT[marker])) or (
-            marker == 0xE2 and payload.startswith(_PICTURES)
-        ):
+        if _is_kept(marker, payload) or (marker == 0xE2 and payload.startswith(_PICTURES)):
             parts.append(data[at : start - 4])
             at = end
     return b"".join([*parts, data[at:]])
@@ -88,16 +99,24 @@ def _bare(data: bytes) -> bytes:
 def _facts(image: Any, data: bytes) -> tuple[JpegFacts, list[str]]:
     kept: list[bytes] = []
     notes: list[str] = []
+    others: set[str] = set()
+    signed = False
     several = scan = 0
     for marker, start, end in _segments(data):
         payload = data[start:end]
-        if marker in _KEPT and payload.startswith(_KEPT[marker]):
+        if _is_kept(marker, payload):
             kept.append(data[start - 4 : end])
         elif marker == 0xE2 and payload.startswith(_PICTURES):
             several = 1
-        elif marker == 0xEB and b"c2pa" in payload and keeping.NO_CREDENTIALS not in notes:
-            notes.append(keeping.NO_CREDENTIALS)
+        elif marker == 0xEB and b"c2pa" in payload:
+            signed = True
+        elif marker in _ANEW and not payload.startswith(_ANEW[marker]) and not (marker == 0xEB and signed):
+            others.add(f"APP{marker - 0xE0}")
         scan = end
+    if signed:
+        notes.append(keeping.NO_CREDENTIALS)
+    if others:
+        notes.append(f"application data ({', '.join(sorted(others))}) that may belong to the old pixels is not kept")
     rest = data[_end_of_image(data, scan) :]
     if several and rest:
         notes.append("the file holds further pictures (multi-picture, depth or gain map); only the first is kept")
@@ -126,8 +145,9 @@ def _facts(image: Any, data: bytes) -> tuple[JpegFacts, list[str]]:
 
 def _without_thumbnail(segments: list[bytes]) -> list[bytes]:
     """Kept segments, of Photoshop's resources all but the thumbnail; one resource may lie in several segments."""
-    others = [segment for segment in segments if segment[1] != 0xED]
-    whole = b"".join(segment[4 + len(_PHOTOSHOP) :] for segment in segments if segment[1] == 0xED)
+    resources = [segment for segment in segments if segment[1] == 0xED and segment[4:].startswith(_PHOTOSHOP)]
+    others = [segment for segment in segments if segment not in resources]
+    whole = b"".join(segment[4 + len(_PHOTOSHOP) :] for segment in resources)
     rest = photoshop.without_thumbnail(whole)
     if rest == whole:
         return segments
@@ -139,6 +159,8 @@ def _without_thumbnail(segments: list[bytes]) -> list[bytes]:
 def _refuse_other_kinds(data: bytes) -> None:
     """Raise PhotoError for the kinds of JPEG that Pillow has no good words for."""
     for marker, start, end in _segments(data):
+        if marker == 0xF7:
+            raise PhotoError("a JPEG-LS picture, which no decoder here reads; convert it to PNG or TIFF")
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and end - start >= 6:
             bits, height, width = data[start], data[start + 1 : start + 3], data[start + 3 : start + 5]
             if bits != 8:

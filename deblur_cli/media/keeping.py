@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from deblur_cli.media import exif
+from deblur_cli.media import exif, extended_xmp
 from deblur_cli.media.formats import WRITABLE
 from deblur_cli.media.photo import AvifFacts, HeifFacts, JpegFacts, Photo, PngFacts, TiffFacts
 
@@ -15,7 +15,9 @@ _COLOURS = {
     b"gAMA": ("gamma", struct.pack(">I", 45455)),
     b"cHRM": ("chromaticities", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)),
 }
-_SEGMENTS = {0xE1: "extended XMP", 0xED: "IPTC and Photoshop data", 0xFE: "comments"}
+_MASTERING = frozenset((b"mDCV", b"mDCv", b"cLLI", b"cLLi"))
+_TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_SEGMENTS = {0xE1: (extended_xmp.PREFIX, "extended XMP"), 0xED: (b"Photoshop", "IPTC and Photoshop data")}
 _GEOTIFF = (33550, 33922, 34264, 34735, 34736, 34737)
 _TAGS = {33723: "IPTC", 34377: "Photoshop data"} | dict.fromkeys(_GEOTIFF, "GeoTIFF")
 NO_CREDENTIALS = "the content credentials (C2PA) sign the old pixels and are not kept"
@@ -55,7 +57,7 @@ def _only_its_own(photo: Photo, format: str) -> list[str]:  # noqa: A002
     """What the photo's own format has beside pixels, EXIF, ICC and XMP, and `format`, another, is written without."""
     facts = photo.facts
     if isinstance(facts, JpegFacts):
-        return [_SEGMENTS[segment[1]] for segment in facts.segments]
+        return [_segment(segment[1], segment[4:]) for segment in facts.segments]
     if isinstance(facts, PngFacts):
         return _chunks(dict(facts.chunks), has_profile=bool(photo.icc))
     if isinstance(facts, TiffFacts):
@@ -64,6 +66,12 @@ def _only_its_own(photo: Photo, format: str) -> list[str]:  # noqa: A002
     if colour is None or format == "PNG":
         return []
     return [f"coded colour (primaries {colour[0]}, transfer {colour[1]})"]
+
+
+def _segment(marker: int, payload: bytes) -> str:
+    """What a segment of a JPEG holds, in words."""
+    begins, words = _SEGMENTS.get(marker, (b"", "comments" if marker == 0xFE else "application data"))
+    return words if payload.startswith(begins) else "application data"
 
 
 def _chunks(chunks: dict[bytes, bytes], *, has_profile: bool) -> list[str]:
@@ -77,8 +85,10 @@ def _chunks(chunks: dict[bytes, bytes], *, has_profile: bool) -> list[str]:
             lost.append("coded colour")
     elif not has_profile and b"sRGB" not in chunks:
         lost += [word for kind, (word, plain) in _COLOURS.items() if chunks.get(kind, plain) != plain]
-    if chunks.keys() & {b"mDCV", b"mDCv", b"cLLI", b"cLLi"}:
+    if chunks.keys() & _MASTERING:
         lost.append("mastering data")
-    if chunks.keys() & {b"tEXt", b"zTXt", b"iTXt"}:
+    if chunks.keys() & _TEXTS:
         lost.append("texts")
+    if chunks.keys() - _TEXTS - _MASTERING - _COLOURS.keys() - {b"cICP", b"sRGB", b"pHYs"}:
+        lost.append("further chunks")
     return lost

@@ -18,7 +18,8 @@ class JpegFacts:
 
     `tables`: quantisation tables by component, 64 values each, row by row. `subsampling`: as Pillow counts (0 is 4:4:4,
     1 is 4:2:2, 2 is 4:2:0). `coarser`: the name of the source's own subsampling where it cannot be written and the next
-    finer one stands for it. `segments`: whole segments to be kept as they are (IPTC, extended XMP, comments).
+    finer one stands for it. `segments`: whole segments to be kept as they are (IPTC, extended XMP, comments, data of
+    makers).
     """
 
     tables: tuple[tuple[int, ...], ...]

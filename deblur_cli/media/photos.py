@@ -77,8 +77,9 @@ def _writer(format: str) -> Writer:  # noqa: A002
 
 
 def _one_line(error: Exception) -> str:
+    """What a library says, in brackets; nothing where it says nothing."""
     words = " ".join(str(error).split())
-    return words if len(words) <= 120 else words[:119] + "…"
+    return f" ({words if len(words) <= 120 else words[:119] + '…'})" if words else ""
 
 
 def _content(source: Path | BinaryIO) -> tuple[str, bytes]:
@@ -124,7 +125,7 @@ def read(source: Path | BinaryIO) -> Photo:
         raise PhotoError(f"{name}: not enough memory to decode it") from error
     except _DAMAGE as error:
         _log.info("%s", name, exc_info=True)
-        raise PhotoError(f"{name}: truncated or corrupt {format} ({_one_line(error)})") from error
+        raise PhotoError(f"{name}: truncated or corrupt {format}{_one_line(error)}") from error
     return photo
 
 
@@ -224,7 +225,7 @@ def write(
     except MemoryError as error:
         raise PhotoError(f"{name}: not enough memory to encode it") from error
     except (OSError, ValueError, RuntimeError, OverflowError, struct.error) as error:
-        raise PhotoError(f"{name}: cannot be written as {format} ({_one_line(error)})") from error
+        raise PhotoError(f"{name}: cannot be written as {format}{_one_line(error)}") from error
     if not isinstance(target, Path):
         target.write(encoded)
         return notes

@@ -29,6 +29,23 @@ _HEADER_END = 33
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 # What holds for the picture at any depth and colour type. Resolution, ICC, EXIF and XMP travel apart.
 _KEPT = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"tEXt", b"zTXt", b"iTXt")
+# What describes the file's own pixels, or is written anew: of these nothing is said.
+_LEFT = (
+    b"PLTE",
+    b"tRNS",
+    b"sBIT",
+    b"bKGD",
+    b"hIST",
+    b"sPLT",
+    b"tIME",
+    b"iDOT",
+    b"acTL",
+    b"fcTL",
+    b"eXIf",
+    b"iCCP",
+    b"pHYs",
+)
+_CREDENTIALS = b"caBX"
 _RAW_PROFILES = {f"raw profile type {kind}": kind for kind in ("exif", "app1", "xmp")}
 _CARRIED = (_XMP_KEYWORD.lower(), *map(str.encode, _RAW_PROFILES))
 # What stands before an XMP packet in a JPEG's APP1 segment.
@@ -41,6 +58,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     while at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")
         yield data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        if data[at + 4 : at + 8] == b"IEND":
+            return
         at += 12 + length
 
 
@@ -57,15 +76,45 @@ def _keyword(payload: bytes) -> bytes:
     return payload.split(b"\x00", 1)[0]
 
 
-def _kept(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    kept = []
+def _is_ancillary(kind: bytes) -> bool:
+    return bool(kind[0] & 0x20)
+
+
+def _sound(data: bytes, notes: list[str]) -> bytes:
+    """The file without ancillary chunks of a wrong checksum, for the sake of which Pillow would refuse the picture."""
+    parts, begin, at = [], 0, len(_SIGNATURE)
     for kind, payload in _chunks(data):
+        end = at + 12 + len(payload)
+        if _is_ancillary(kind) and end <= len(data) and data[at:end] != _chunk(kind, payload):
+            notes.append(f"a damaged chunk ({kind.decode('latin-1')}) is not kept")
+            parts.append(data[begin:at])
+            begin = end
+        at = end
+    return b"".join([*parts, data[begin:]]) if parts else data
+
+
+def _kept(data: bytes, notes: list[str]) -> tuple[tuple[bytes, bytes], ...]:
+    """Chunks to be kept: what is known to hold, and what says of itself that it may be copied (the fourth letter)."""
+    kept, left, end = [], dict[bytes, None](), len(_SIGNATURE)
+    for kind, payload in _chunks(data):
+        end += 12 + len(payload)
         word = _keyword(payload) if kind in (b"tEXt", b"zTXt", b"iTXt") else b""
         if kind in _KEPT and not word.lower().startswith(_CARRIED):
             kept.append((kind, payload))
         elif kind == b"pHYs" and payload[8:9] == b"\x00":
             # A ratio of the sides of a pixel and no resolution; nothing else would carry it.
             kept.append((kind, payload))
+        elif kind == _CREDENTIALS:
+            notes.append(keeping.NO_CREDENTIALS)
+        elif _is_ancillary(kind) and kind.isalpha() and kind not in (*_KEPT, *_LEFT):
+            if kind[3] & 0x20:
+                kept.append((kind, payload))
+            else:
+                left[kind] = None
+    if data[end:].strip(b"\x00\r\n "):
+        notes.append(f"{len(data) - end} bytes behind the picture are not kept")
+    if left:
+        notes.append(f"chunks that belong to the old pixels ({', '.join(map(bytes.decode, left))}) are not kept")
     return tuple(kept)
 
 
@@ -125,13 +174,18 @@ def read(data: bytes) -> Photo:
         raise ValueError("no header chunk")
     width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26])
     check_size(width, height, len(data))
+    notes: list[str] = []
+    data = _sound(data, notes)
     image = open_image(data, "PNG")
     refuse_animation(image)
-    notes: list[str] = []
     if depth == 16:
         # Pillow keeps 8 of the 16 bits, but it alone says when a file is truncated.
         image.load()
     else:
+        if colour_type == 0 and depth > 1 and "transparency" in image.info:
+            # Pillow spreads levels of fewer bits over 8, but not the one that is clear; of that the lowest bits count.
+            top = (1 << depth) - 1
+            image.info["transparency"] = (image.info["transparency"] & top) * (255 // top)
         pixels, alpha = unpack(image)
     info = dict(image.info)
     image.close()
@@ -144,6 +198,7 @@ def read(data: bytes) -> Photo:
         notes.append("its EXIF is damaged and is not kept")
     # In an iTXt chunk, as it should be; or in another text, which Pillow reads as Latin-1; or in a raw profile.
     xmp = info.get("xmp") or str(info.get(_XMP_KEYWORD.decode(), "")).encode("latin-1", "replace") or raw_packet
+    dpi = info.get("dpi")
     return Photo(
         pixels,
         "PNG",
@@ -151,9 +206,9 @@ def read(data: bytes) -> Photo:
         exif=block,
         icc=info.get("icc_profile") or b"",
         xmp=xmp if isinstance(xmp, bytes) else str(xmp).encode(),
-        dpi=info.get("dpi"),
+        dpi=dpi if dpi and min(dpi) > 0 else None,
         depth=depth,
-        facts=PngFacts(_kept(data)),
+        facts=PngFacts(_kept(data, notes)),
         warnings=notes,
     )
 

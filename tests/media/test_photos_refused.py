@@ -194,7 +194,8 @@ def test_bombs_are_refused_before_they_are_unfolded(kind: str, size: tuple[int, 
 
 
 @pytest.mark.parametrize(
-    ("marker", "bits", "words"), [(0xC1, 12, "12 bits"), (0xC3, 8, "lossless"), (0xC5, 8, "hierarch")]
+    ("marker", "bits", "words"),
+    [(0xC1, 12, "12 bits"), (0xC3, 8, "lossless"), (0xC5, 8, "hierarch"), (0xF7, 8, "JPEG-LS")],
 )
 def test_kinds_of_jpeg_that_nothing_here_reads(marker: int, bits: int, words: str, tmp_path: Path) -> None:
     data = bytearray(samples()["jpeg"])
