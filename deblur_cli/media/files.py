@@ -46,7 +46,10 @@ def remove_stale(targets: Iterable[Path]) -> int:
         by_folder.setdefault(target.parent, []).append(target)
     removed = 0
     for folder, expected in by_folder.items():
-        leftovers = [path for path in folder.iterdir() if is_temporary(path)] if folder.is_dir() else []
+        try:
+            leftovers = [path for path in folder.iterdir() if is_temporary(path)]
+        except OSError:  # no such folder, or none that may be listed
+            continue
         for path in leftovers:
             # Whoever was writing it has finished meanwhile, or it is another user's.
             with suppress(FileNotFoundError, PermissionError):

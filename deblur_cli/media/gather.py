@@ -85,7 +85,7 @@ class Disk:
 
     def is_writable(self, folder: Path) -> bool:
         """Whether files can be put into `folder`, or, where it does not exist, whether it can be made."""
-        existing = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+        existing = next((each for each in (folder, *folder.parents) if self.entry(each)), folder)
         return os.access(existing, os.W_OK | os.X_OK)
 
     def resolve(self, folder: Path) -> Path:
@@ -126,17 +126,19 @@ def _gather(inputs: Sequence[str], output: Path | None, material: Material) -> G
     search = _Search(None if output is None else Path(os.path.realpath(output)), material)
     expanded = [match for text in inputs for match in _expand(text)]
     sequences = {path for path, _, _ in expanded if material.sequences and is_frame_folder(path)}
-    outputs = {path for path, _, _ in expanded if path not in sequences and path.is_dir() and search.is_output(path)}
+    outputs = {
+        path for path, _, _ in expanded if path not in sequences and _leads_to_folder(path) and search.is_output(path)
+    }
     if all(path in outputs for path, _, _ in expanded):  # nothing else is asked for
         outputs = set()
-    folders = [path for path, _, _ in expanded if path.is_dir() and path not in sequences | outputs]
+    folders = [path for path, _, _ in expanded if _leads_to_folder(path) and path not in sequences | outputs]
     for path, relative, matched in expanded:
         if path in sequences:
             whole = _with_a_name(path)
             search.take_file(whole, PurePath(whole.name), named=True, is_whole=True)
         elif path in outputs or search.lies_in_output(path, matched):
             search.ignored[OUTPUT_FOLDER] += 1
-        elif path.is_dir():
+        elif _leads_to_folder(path):
             search.take_folder(path, keep_name=len(folders) > 1)
         elif not matched:
             search.take_file(path, relative, named=True)
@@ -161,7 +163,7 @@ def _expand(text: str) -> list[tuple[Path, PurePath, int]]:
     if "**" not in path.parts:
         return [(match, PurePath(match.name), len(match.parts) - fixed) for match in matches]
     # Folders match `**` too, but so does all that is in them; the tree below the fixed part of the pattern is kept.
-    found = [(match, PurePath(*match.parts[fixed:])) for match in matches if not match.is_dir()]
+    found = [(match, PurePath(*match.parts[fixed:])) for match in matches if not _leads_to_folder(match)]
     return [(match, relative, len(relative.parts)) for match, relative in found]
 
 
@@ -210,11 +212,21 @@ class _Search:
             return
         self._seen.add(real)
         entry = Disk().entry(path)
-        if not refusal and not is_whole and not path.is_file():
-            stream = "; use - to read a stream" if self.material is PHOTOS else ""
-            refusal = "is a link that leads nowhere" if path.is_symlink() else f"is no regular file{stream}"
+        if not refusal and not is_whole:
+            refusal = self._no_file(path)
         identity = entry.identity if entry else None
         self.files.append(Found(path, relative, real, identity, named, refusal))
+
+    def _no_file(self, path: Path) -> str:
+        """Why what lies at `path` cannot be read as a file; empty: it can."""
+        try:
+            regular = stat.S_ISREG(path.stat().st_mode)
+        except PermissionError as error:
+            return f"cannot be reached: {error.strerror}"
+        except OSError as error:
+            return "is a link that leads nowhere" if path.is_symlink() else f"is gone: {error.strerror}"
+        stream = "; use - to read a stream" if self.material is PHOTOS else ""
+        return "" if regular else f"is no regular file{stream}"
 
     def looks_right(self, path: Path) -> bool:
         """Whether a file that nobody named is taken; the others are counted."""
@@ -265,6 +277,11 @@ class _Search:
 
 def _entry(status: os.stat_result) -> Entry:
     return Entry((status.st_dev, status.st_ino), stat.S_ISDIR(status.st_mode))
+
+
+def _leads_to_folder(path: Path) -> bool:
+    entry = Disk().entry(path)  # which raises nothing where a link leads to where nobody may look
+    return entry is not None and entry.is_folder
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

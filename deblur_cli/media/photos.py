@@ -41,6 +41,9 @@ _DAMAGE = (
     zlib.error,
 )
 
+# Bytes by which a format is told.
+_HEAD = 64
+
 Reader = Callable[[bytes], Photo]
 Writer = Callable[[Photo, "int | None", "list[str]"], bytes]
 
@@ -82,12 +85,25 @@ def _one_line(error: Exception) -> str:
     return f" ({words if len(words) <= 120 else words[:119] + '…'})" if words else ""
 
 
-def _content(source: Path | BinaryIO) -> tuple[str, bytes]:
-    """The name to be used in messages, and the bytes."""
+def _whole(stream: BinaryIO, name: str) -> tuple[str, bytes]:
+    """The format and the bytes of a stream; of what is no photo only the first are read, for there may be no end."""
+    head = stream.read(_HEAD)
+    if not head:
+        raise PhotoError(f"{name}: an empty file")
+    format = identify(head)  # noqa: A001
+    if format is None:
+        raise PhotoError(f"{name}: {describe(head)}, not a photo that can be read ({', '.join(WRITABLE)}, GIF)")
+    return format, head + stream.read()
+
+
+def _content(source: Path | BinaryIO) -> tuple[str, str, bytes]:
+    """The name to be used in messages, the format, and the bytes."""
     if not isinstance(source, Path):
-        return "standard input" if getattr(source, "name", 0) in (0, "<stdin>") else str(source.name), source.read()
+        name = "standard input" if getattr(source, "name", 0) in (0, "<stdin>") else str(source.name)
+        return name, *_whole(source, name)
     try:
-        return str(source), source.read_bytes()
+        with source.open("rb") as stream:
+            return str(source), *_whole(stream, str(source))
     except FileNotFoundError as error:
         raise PhotoError(f"{source}: no such file") from error
     except IsADirectoryError as error:
@@ -111,12 +127,7 @@ def read(source: Path | BinaryIO) -> Photo:
             corrupt, animated, of several pages, larger than `pixels.MAX_PIXELS`, of an unknown format, of samples that
             cannot be kept (10-bit AVIF, 12-bit JPEG, float outside [0, 1]).
     """
-    name, data = _content(source)
-    if not data:
-        raise PhotoError(f"{name}: an empty file")
-    format = identify(data[:64])  # noqa: A001
-    if format is None:
-        raise PhotoError(f"{name}: {describe(data[:64])}, not a photo that can be read ({', '.join(WRITABLE)}, GIF)")
+    name, format, data = _content(source)  # noqa: A001
     try:
         photo = _upright(_reader(format)(data))
     except PhotoError as error:

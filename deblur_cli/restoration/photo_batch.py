@@ -59,7 +59,7 @@ def restore_photo(
         PhotoError: the photo cannot be read or written.
         OutOfMemoryError: it does not fit into memory even in the smallest tiles.
     """
-    photo = photos.read(source if isinstance(source, Path) else io.BytesIO(source.read()))
+    photo = photos.read(source)
     result = _restored(photo, restorer, compare)
     if isinstance(target, Path):
         return [*photo.warnings, *_save(result, target, format_name, quality)]

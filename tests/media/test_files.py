@@ -109,6 +109,24 @@ def test_a_leftover_that_cannot_be_opened_is_left_and_the_others_go(
     assert list(tmp_path.iterdir()) == [foreign]
 
 
+def test_a_folder_that_cannot_be_listed_does_not_keep_the_leftovers_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leftover = tmp_path / ".a.png.00000000.part"
+    leftover.touch()
+    real = Path.iterdir
+
+    def refused(self: Path) -> Any:
+        if self.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    (tmp_path / "closed").mkdir()
+    assert remove_stale([tmp_path / "closed" / "a.png", tmp_path / "missing" / "a.png", tmp_path / "a.png"]) == 1
+    assert not leftover.exists()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="there are no named pipes")
 def test_what_is_no_regular_file_is_written_to_and_stays_what_it_is(tmp_path: Path) -> None:
     pipe, link = tmp_path / "pipe", tmp_path / "link"

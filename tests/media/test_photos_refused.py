@@ -118,6 +118,8 @@ def test_a_right_beginning_and_nonsense_after_it(head: str, length: int, tail: b
         (bytes(100), "unknown"),
         (b"\x89PNG\r\r\n\x1a\n" + bytes(60), "damaged PNG"),
         (b"\xff\xd8\xff", "truncated"),
+        (b"P7\nWIDTH 2\nHEIGHT 2\nDEPTH 1\nMAXVAL 255\nENDHDR\n1234", "PAM"),
+        (b"PF\n1 1\n-1.0\n" + bytes(12), "PFM"),
         (b"P6 9 9 70000 " + bytes(600), "65535"),
         (b"P3 1 1 1023 5 5 5\n", "text"),
     ],

@@ -292,3 +292,13 @@ def test_report_has_an_entry_for_each_file_even_with_names_that_are_no_text(fold
     assert len(read["files"]) == 8
     assert read["files"][6]["source"] == str(odd)
     assert {"source", "target", "outcome", "reason", "seconds", "width", "height", "warnings"} <= set(read["files"][0])
+
+
+def test_of_what_is_no_photo_only_the_beginning_is_read() -> None:
+    class Endless(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            assert size is not None and size > 0
+            return bytes(size)
+
+    with pytest.raises(PhotoError, match="standard input: of an unknown format"):
+        restore_photo(Endless(), io.BytesIO(), Inverter())  # type: ignore[arg-type]
