@@ -1,15 +1,15 @@
 """AVIF by Pillow, 8 bits; boxes read here for the depth and the colour that Pillow does not tell.
 
-Boxes after ISO/IEC 14496-12 and 23008-12, `av1C` after the AV1 ISO base media binding, colour codes after ITU-T H.273.
+Boxes after ISO/IEC 23008-12, `av1C` after the AV1 ISO base media binding, colour codes after ITU-T H.273.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.media import exif
+from deblur_cli.media.boxes import boxes, left_behind
 from deblur_cli.media.photo import AvifFacts, Photo
 from deblur_cli.media.pixels import open_image, pack, refuse_animation, unpack
 
@@ -17,31 +17,17 @@ DEFAULT_QUALITY = 90
 _HDR = {16: "PQ", 18: "HLG"}
 
 
-def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, and start and end of the content, of the boxes between two positions."""
-    while start + 8 <= end:
-        size, header = int.from_bytes(data[start : start + 4], "big"), 8
-        if size == 1:
-            size, header = int.from_bytes(data[start + 8 : start + 16], "big"), 16
-        elif size == 0:
-            size = end - start
-        if size < header:
-            return
-        yield data[start + 4 : start + 8], start + header, min(start + size, end)
-        start += size
-
-
 def _properties(data: bytes) -> list[tuple[bytes, bytes]]:
     """Type and content of all item properties (`meta/iprp/ipco`)."""
-    spans = [(4, start, end) for kind, start, end in _boxes(data, 0, len(data)) if kind == b"meta"]
+    spans = [(4, start, end) for kind, start, end in boxes(data, 0, len(data)) if kind == b"meta"]
     for wanted in (b"iprp", b"ipco"):
         spans = [
             (0, inner, last)
             for skip, start, end in spans
-            for kind, inner, last in _boxes(data, start + skip, end)
+            for kind, inner, last in boxes(data, start + skip, end)
             if kind == wanted
         ]
-    return [(kind, data[inner:last]) for _, start, end in spans for kind, inner, last in _boxes(data, start, end)]
+    return [(kind, data[inner:last]) for _, start, end in spans for kind, inner, last in boxes(data, start, end)]
 
 
 def _facts(data: bytes) -> tuple[int, AvifFacts]:
@@ -82,6 +68,7 @@ def read(data: bytes) -> Photo:
         icc=info.get("icc_profile") or b"",
         xmp=info.get("xmp") or b"",
         facts=facts,
+        warnings=left_behind(data),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.media import exif, xmp
+from deblur_cli.media.boxes import left_behind
 from deblur_cli.media.photo import HeifFacts, Photo
 from deblur_cli.media.pixels import check_size, joined, unpremultiplied
 
@@ -19,7 +20,7 @@ _CODED = ("color_primaries", "transfer_characteristics", "matrix_coefficients", 
 def _notes(container: Any, info: dict[str, Any]) -> list[str]:
     notes = []
     if len(container) > 1:
-        notes.append(f"the file holds {len(container)} pictures; only the first is kept")
+        notes.append(f"the file holds {len(container)} pictures; only the primary one is kept")
     if info.get("depth_images"):
         notes.append("the depth map is not kept")
     if info.get("aux"):
@@ -63,7 +64,7 @@ def read(data: bytes) -> Photo:
         pixels = unpremultiplied(pixels, alpha)
     coded = info.get("nclx_profile")
     block = exif.normalised(info.get("exif"))
-    notes = _notes(container, info)
+    notes = _notes(container, info) + left_behind(data)
     if info.get("exif") and not block:
         notes.append("its EXIF is damaged and is not kept")
     return Photo(

@@ -120,10 +120,8 @@ def _facts(image: Any, data: bytes) -> tuple[JpegFacts, list[str]]:
     rest = data[_end_of_image(data, scan) :]
     if several and rest:
         notes.append("the file holds further pictures (multi-picture, depth or gain map); only the first is kept")
-    elif b"ftyp" in rest:
-        notes.append("the motion photo's clip behind the picture is not kept")
-    elif rest.strip(b"\x00\xff\r\n "):
-        notes.append(f"{len(rest)} bytes behind the picture are not kept")
+    else:
+        notes += keeping.behind(rest)
     layers = image.layer
     # One table a component, but as few as say the same: where they end, the last one goes on.
     identifiers = [layer[3] for layer in (layers[:3] if len(layers) == 3 else layers[:1])]

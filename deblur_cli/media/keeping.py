@@ -40,6 +40,13 @@ def coded_colour(photo: Photo) -> tuple[int, int] | None:
     return None if photo.icc or colour is None or colour in _PLAIN or max(colour) > 255 else colour
 
 
+def behind(rest: bytes) -> list[str]:
+    """What the bytes after a picture are that is not kept with it, in a line; none for fill bytes."""
+    if b"ftyp" in rest:
+        return ["the motion photo's clip behind the picture is not kept"]
+    return [f"{len(rest)} bytes behind the picture are not kept"] if rest.strip(b"\x00\xff\r\n ") else []
+
+
 def losses(photo: Photo, format: str) -> list[str]:  # noqa: A002
     """What of `photo` has no place in a file of `format`, a name of `WRITABLE`, though its own had one; a line each."""
     notes = []
@@ -59,7 +66,7 @@ def _only_its_own(photo: Photo, format: str) -> list[str]:  # noqa: A002
     if isinstance(facts, JpegFacts):
         return [_segment(segment[1], segment[4:]) for segment in facts.segments]
     if isinstance(facts, PngFacts):
-        return _chunks(dict(facts.chunks), has_profile=bool(photo.icc))
+        return [] if format == "PNG" else _chunks(dict(facts.chunks), has_profile=bool(photo.icc))
     if isinstance(facts, TiffFacts):
         return [_TAGS.get(tag, "other tags") for tag in facts.tags]
     colour = coded_colour(photo)

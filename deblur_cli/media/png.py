@@ -111,8 +111,7 @@ def _kept(data: bytes, notes: list[str]) -> tuple[tuple[bytes, bytes], ...]:
                 kept.append((kind, payload))
             else:
                 left[kind] = None
-    if data[end:].strip(b"\x00\r\n "):
-        notes.append(f"{len(data) - end} bytes behind the picture are not kept")
+    notes += keeping.behind(data[end:])
     if left:
         notes.append(f"chunks that belong to the old pixels ({', '.join(map(bytes.decode, left))}) are not kept")
     return tuple(kept)

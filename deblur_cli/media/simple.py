@@ -8,17 +8,20 @@ import struct
 import numpy as np
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media.photo import Photo
+from deblur_cli.media.photo import Photo, PngFacts
 from deblur_cli.media.pixels import check_size, encode_with_opencv, joined, open_image, refuse_animation, unpack
 
 _INCH = 0.0254
 _BMP_RESOLUTION = 38
+# Of the fifth header: what the colours are by; where an embedded profile lies, from the header on, and its length.
+_BMP_COLOURS, _BMP_PROFILE = 14 + 56, 14 + 112
+_BMP_EMBEDDED = b"DEBM"
 # Magic (text or binary, grey or colour), width, height, greatest value, comments between; a white space, the samples.
 _PPM_HEADER = re.compile(rb"P([2356])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
 
 
 def read_bmp(data: bytes) -> Photo:
-    """Read a BMP; an alpha channel where its header declares one.
+    """Read a BMP; an alpha channel and a colour profile where its header declares them.
 
     Raises:
         Exception: Pillow's, for a truncated or corrupt file.
@@ -26,7 +29,11 @@ def read_bmp(data: bytes) -> Photo:
     image = open_image(data, "BMP")
     pixels, alpha = unpack(image)
     dpi = image.info.get("dpi")
-    return Photo(pixels, "BMP", alpha, dpi=dpi if dpi and dpi[0] > 0 and dpi[1] > 0 else None)
+    icc = b""
+    if data[_BMP_COLOURS : _BMP_COLOURS + 4] == _BMP_EMBEDDED and int.from_bytes(data[14:18], "little") >= 124:
+        start, length = struct.unpack_from("<II", data, _BMP_PROFILE)
+        icc = data[14 + start : 14 + start + length]
+    return Photo(pixels, "BMP", alpha, icc=icc, dpi=dpi if dpi and dpi[0] > 0 and dpi[1] > 0 else None)
 
 
 def write_bmp(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
@@ -42,7 +49,7 @@ def write_bmp(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
 
 
 def read_gif(data: bytes) -> Photo:
-    """Read a GIF of a single frame.
+    """Read a GIF of a single frame; its comment becomes the text of a PNG, which is what it is written as.
 
     Raises:
         PhotoError: an animation.
@@ -51,7 +58,9 @@ def read_gif(data: bytes) -> Photo:
     image = open_image(data, "GIF")
     refuse_animation(image)
     pixels, alpha = unpack(image)
-    return Photo(pixels, "GIF", alpha)
+    comment = bytes(image.info.get("comment", b"")).replace(b"\x00", b"")
+    facts = PngFacts(((b"tEXt", b"Comment\x00" + comment),)) if comment else None
+    return Photo(pixels, "GIF", alpha, facts=facts)
 
 
 def read_ppm(data: bytes) -> Photo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import exif
+from deblur_cli.media import exif, keeping
 from deblur_cli.media.photo import Photo, WebpFacts
 from deblur_cli.media.pixels import open_image, pack, refuse_animation, unpack
 
@@ -13,14 +13,14 @@ DEFAULT_QUALITY = 95
 _LONGEST_SIDE = 16383
 
 
-def _is_lossless(data: bytes) -> bool:
-    at = 12
+def _chunks(data: bytes) -> set[bytes]:
+    """The types of the chunks."""
+    found, at = set(), 12
     while at + 8 <= len(data):
-        if data[at : at + 4] == b"VP8L":
-            return True
+        found.add(data[at : at + 4])
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         at += 8 + length + length % 2
-    return False
+    return found
 
 
 def read(data: bytes) -> Photo:
@@ -30,7 +30,8 @@ def read(data: bytes) -> Photo:
         PhotoError: an animation, or truncated.
         Exception: Pillow's, for a corrupt file.
     """
-    if 8 + int.from_bytes(data[4:8], "little") > len(data) + 1:
+    end = 8 + int.from_bytes(data[4:8], "little")
+    if end > len(data) + 1:
         raise PhotoError("truncated WebP: the file is shorter than it says")
     image = open_image(data, "WEBP")
     refuse_animation(image)
@@ -38,6 +39,10 @@ def read(data: bytes) -> Photo:
     info = image.info
     block = exif.normalised(info.get("exif"))
     notes = ["its EXIF is damaged and is not kept"] if info.get("exif") and not block else []
+    chunks = _chunks(data[:end])
+    if b"C2PA" in chunks:
+        notes.append(keeping.NO_CREDENTIALS)
+    notes += keeping.behind(data[end:])
     return Photo(
         pixels,
         "WEBP",
@@ -45,7 +50,7 @@ def read(data: bytes) -> Photo:
         exif=block,
         icc=info.get("icc_profile") or b"",
         xmp=info.get("xmp") or b"",
-        facts=WebpFacts(_is_lossless(data)),
+        facts=WebpFacts(b"VP8L" in chunks),
         warnings=notes,
     )
 

@@ -1,0 +1,72 @@
+"""What a file has beside its picture: kept where it can be, or else said."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deblur_cli.media import photos
+from deblur_cli.media.photo import Photo
+from tests.media.photo_samples import encoded, opened, png, smooth, srgb, written
+
+CREDENTIALS = "the content credentials (C2PA) sign the old pixels and are not kept"
+CLIP = b"\x00\x00\x00\x10ftypmp42" + bytes(4)
+
+
+def read(data: bytes) -> Photo:
+    return photos.read(io.BytesIO(data))
+
+
+def picture(container: str) -> bytes:
+    if container == "PNG":
+        return png(smooth(16, 16))
+    return written(Photo(smooth(16, 16), container), container)
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+@pytest.mark.parametrize("container", ["HEIF", "AVIF", "WEBP", "PNG", "JPEG"])
+def test_what_stands_behind_a_picture_is_said(container: str) -> None:
+    data = picture(container)
+    assert not read(data).warnings and not read(data + bytes(12)).warnings
+    assert read(data + b"\x00\x00\x00\x99" * 5).warnings == ["20 bytes behind the picture are not kept"]
+    clip = "the motion photo's clip behind the picture is not kept"
+    assert read(data + box(b"mpvd", CLIP)).warnings == [clip]
+
+
+@pytest.mark.parametrize("container", ["HEIF", "AVIF"])
+def test_content_credentials_of_a_heif_or_avif_are_said_not_to_be_kept(container: str) -> None:
+    data = picture(container) + box(b"uuid", bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + bytes(9))
+    assert read(data).warnings == [CREDENTIALS]
+    assert not read(data.replace(b"\xd8\xfe\xc3", b"\xd8\xfe\xc4")).warnings
+
+
+def test_content_credentials_of_a_webp_are_said_not_to_be_kept() -> None:
+    body = picture("WEBP")[8:] + b"C2PA" + struct.pack("<I", 4) + b"jumb"
+    assert read(b"RIFF" + struct.pack("<I", len(body)) + body).warnings == [CREDENTIALS]
+
+
+def test_the_profile_of_a_bmp_goes_into_what_has_room_for_one() -> None:
+    pixels, profile = smooth(4, 3), srgb()
+    rows = np.pad(pixels[::-1, :, ::-1].reshape(4, 9), ((0, 0), (0, 3))).tobytes()
+    header = struct.pack("<IiiHHIIiiII", 124, 3, 4, 1, 24, 0, len(rows), 0, 0, 0, 0).ljust(56, b"\x00") + b"DEBM"
+    header = header.ljust(112, b"\x00") + struct.pack("<III", 124 + len(rows), len(profile), 0)
+    size = 14 + 124 + len(rows) + len(profile)
+    photo = read(b"BM" + struct.pack("<IHHI", size, 0, 0, 14 + 124) + header + rows + profile)
+    assert np.array_equal(photo.pixels, pixels)
+    assert opened(written(photo, "PNG")).info["icc_profile"] == profile
+    assert photos.write(photo, io.BytesIO(), format="BMP") == ["BMP holds no ICC profile: not kept"]
+
+
+def test_the_comment_of_a_gif_becomes_the_text_of_a_png() -> None:
+    photo = read(encoded(Image.fromarray(smooth(16, 16)).convert("P"), "GIF", comment=b"by hand"))
+    stream = io.BytesIO()
+    assert photos.write(photo, stream, format="PNG") == []
+    assert opened(stream.getvalue()).info["Comment"] == "by hand"
+    assert photos.write(photo, io.BytesIO(), format="JPEG") == ["JPEG is written without the GIF's texts"]
