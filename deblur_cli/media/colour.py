@@ -47,28 +47,60 @@ def to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
     return turned
 
 
-def to_cmyk(pixels: np.ndarray, icc: bytes) -> Image.Image:
+def to_cmyk(pixels: np.ndarray, icc: bytes, inks: np.ndarray | None = None) -> Image.Image:
     """H×W×3 uint8 sRGB pixels as a CMYK image: by the profile that `to_srgb` used, else the inverse of its formula.
 
     The plain inverse takes as much black as there is (K is the least of C, M and Y), so that black stays black ink.
+
+    Args:
+        pixels: what is to be seen.
+        icc: the profile.
+        inks: H×W×4 uint8, CMYK of which such pixels were made before they were changed. What was not changed keeps its
+            inks, and the rest its share of black (by the formula), or gets the difference of inks (by a profile).
     """
+    from PIL import Image
+
+    by_profile = _by_profile(pixels, icc)
+    if inks is None:
+        all_black = np.full(pixels.shape[:2], 255, np.uint8)
+        return by_profile or Image.fromarray(_by_formula(pixels, all_black), mode="CMYK")
+    before = np.asarray(to_srgb(Image.fromarray(inks, mode="CMYK"), icc))
+    plain = _by_profile(before, icc)
+    if by_profile is None or plain is None:
+        changed = _by_formula(pixels, inks[:, :, 3])
+    else:
+        changed = np.clip(inks + (np.asarray(by_profile, np.int16) - np.asarray(plain, np.int16)), 0, 255)
+    same = (pixels == before).all(axis=2, keepdims=True)
+    return Image.fromarray(np.where(same, inks, changed.astype(np.uint8)), mode="CMYK")
+
+
+def _by_profile(pixels: np.ndarray, icc: bytes) -> Image.Image | None:
+    """Pixels as CMYK by the profile; None where it is none, or of no use."""
     from PIL import Image, ImageCms
 
-    if profile_space(icc) == "CMYK":
-        try:
-            turned = ImageCms.profileToProfile(
-                Image.fromarray(np.ascontiguousarray(pixels)),
-                ImageCms.createProfile("sRGB"),
-                ImageCms.ImageCmsProfile(io.BytesIO(icc)),
-                ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                outputMode="CMYK",
-            )
-        except (ImageCms.PyCMSError, OSError):
-            turned = None
-        if turned is not None:
-            return turned
-    # Pillow's formula is R = (255 - C)(255 - K) / 255, and so on.
-    light = pixels.max(axis=2, keepdims=True)
-    inks = 255 - np.rint(pixels * (255.0 / np.maximum(light, 1).astype(np.float32))).astype(np.uint8)
-    inks[light[:, :, 0] == 0] = 0
-    return Image.fromarray(np.concatenate([inks, 255 - light], axis=2), mode="CMYK")
+    if profile_space(icc) != "CMYK":
+        return None
+    try:
+        return ImageCms.profileToProfile(
+            Image.fromarray(np.ascontiguousarray(pixels)),
+            ImageCms.createProfile("sRGB"),
+            ImageCms.ImageCmsProfile(io.BytesIO(icc)),
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="CMYK",
+        )
+    except (ImageCms.PyCMSError, OSError):
+        return None
+
+
+def _by_formula(pixels: np.ndarray, black: np.ndarray) -> np.ndarray:
+    """Pixels as H×W×4 CMYK by the inverse of Pillow's formula, R = (255 - C)(255 - K) / 255 and so on.
+
+    Args:
+        pixels: H×W×3 uint8 RGB.
+        black: H×W uint8, the most of K that is taken.
+    """
+    black = np.minimum(black, 255 - pixels.max(axis=2))[:, :, None]
+    room = 255 - black
+    inks = 255 - np.rint(pixels * (255.0 / np.maximum(room, 1).astype(np.float32))).astype(np.uint8)
+    inks[room[:, :, 0] == 0] = 0
+    return np.concatenate([inks, black], axis=2)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
+
 from deblur_cli.errors import PhotoError
 from deblur_cli.media import colour, exif, extended_xmp, keeping, photoshop
 from deblur_cli.media.photo import JpegFacts, Photo
@@ -189,6 +191,7 @@ def read(data: bytes) -> Photo:
     icc = info.get("icc_profile") or b""
     is_cmyk = image.mode == "CMYK"
     pixels, _ = unpack(colour.to_srgb(image, icc) if is_cmyk else image)
+    inks = np.array(image) if is_cmyk else None
     block = exif.normalised(info.get("exif"))
     # JFIF's, or else that of the EXIF; Pillow makes one up where neither states any.
     has_unit = info.get("jfif_unit") in (1, 2)
@@ -205,6 +208,7 @@ def read(data: bytes) -> Photo:
         xmp=packet,
         dpi=dpi if dpi and dpi[0] > 0 and dpi[1] > 0 else None,
         cmyk=is_cmyk,
+        inks=inks,
         facts=replace(facts, segments=tuple(segments)),
         warnings=notes,
     )
@@ -236,7 +240,7 @@ def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
     height, width = photo.pixels.shape[:2]
     if max(height, width) > 65500:
         raise PhotoError(f"{width}×{height} pixels: a JPEG has at most 65500 a side; write PNG or TIFF")
-    image = colour.to_cmyk(photo.pixels, photo.icc) if photo.cmyk else pack(photo.pixels, None)
+    image = colour.to_cmyk(photo.pixels, photo.icc, photo.inks) if photo.cmyk else pack(photo.pixels, None)
     settings = _settings(photo, quality, notes)
     extra = b""
     for segment in photo.facts.segments if isinstance(photo.facts, JpegFacts) else ():

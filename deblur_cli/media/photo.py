@@ -89,6 +89,7 @@ class Photo:
         xmp: the XMP packet.
         dpi: dots an inch, horizontal and vertical, if the file states them.
         cmyk: the file's own colours are CMYK; a writer that can, turns the pixels back.
+        inks: H×W×4 uint8, these colours as they were read, so that what is not changed keeps them.
         depth: bits a channel in the file.
         facts: what only this format has.
         warnings: what could not be kept in reading, a sentence each.
@@ -102,6 +103,7 @@ class Photo:
     xmp: bytes = b""
     dpi: tuple[float, float] | None = None
     cmyk: bool = False
+    inks: np.ndarray | None = None
     depth: int = 8
     facts: Facts | None = None
     warnings: list[str] = field(default_factory=list)
@@ -122,4 +124,5 @@ class Photo:
             raise ValueError(f"pixels of type {pixels.dtype}: a photo takes uint8, uint16 or float32")
         if self.alpha is not None and self.alpha.shape != pixels.shape[:2]:
             raise ValueError(f"pixels of {pixels.shape[:2]} do not fit an alpha channel of {self.alpha.shape}")
-        return replace(self, pixels=pixels, warnings=list(self.warnings))
+        inks = self.inks if self.inks is not None and self.inks.shape[:2] == pixels.shape[:2] else None
+        return replace(self, pixels=pixels, inks=inks, warnings=list(self.warnings))

@@ -152,6 +152,7 @@ def _upright(photo: Photo) -> Photo:
         photo,
         pixels=turn(photo.pixels, orientation),
         alpha=None if photo.alpha is None else turn(photo.alpha, orientation),
+        inks=None if photo.inks is None else turn(photo.inks, orientation),
         exif=exif.upright(photo.exif, turned=turned),
         xmp=xmp.alone(xmp.upright(photo.xmp)),
         dpi=(photo.dpi[1], photo.dpi[0]) if photo.dpi and turned else photo.dpi,

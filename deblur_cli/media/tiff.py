@@ -211,12 +211,14 @@ def read(data: bytes) -> Photo:
         is_cmyk = int(page.photometric) == 5
         image = None if bits > 8 or int(page.sampleformat) != 1 else _opened(page, data)
         _refuse_kind(page, bits, deep=image is None)
+        inks = None
         if image is None:
             pixels, alpha = _read_deep(page, data, bits, notes)
             pixels = turn(pixels, orientation)
             alpha = None if alpha is None else turn(alpha, orientation)
         else:
             pixels, alpha = _read_shallow(image, page, icc, notes)
+            inks = np.array(image) if image.mode == "CMYK" else None
             alpha = alpha if _first_may_be_alpha(page) else None
         _note_channels(page, alpha is not None, notes)
         if _LAYERS in page.tags:
@@ -236,6 +238,7 @@ def read(data: bytes) -> Photo:
         xmp=xmp.upright(packet),
         dpi=exif.resolution(block),
         cmyk=is_cmyk,
+        inks=inks,
         depth=max(bits, 8),
         facts=TiffFacts(order, compressed, {tag: item for tag, item in rest.items() if isinstance(item, exif.Entry)}),
         warnings=notes,
@@ -290,7 +293,7 @@ def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
     array = joined(photo.pixels, photo.alpha)
     if photo.cmyk:
         settings["photometric"] = "separated"
-        array = np.asarray(colour.to_cmyk(photo.pixels, photo.icc))
+        array = np.asarray(colour.to_cmyk(photo.pixels, photo.icc, photo.inks))
     if array.nbytes > _LONGEST_CLASSIC:
         raise PhotoError("more than 4 GB of pixels: too large for a TIFF; write PNG")
     if photo.alpha is not None:

@@ -262,4 +262,4 @@ def _own_format(photo: Photo) -> str:
 
 
 def _size(photo: Photo) -> int:
-    return photo.pixels.nbytes + (0 if photo.alpha is None else photo.alpha.nbytes)
+    return sum(array.nbytes for array in (photo.pixels, photo.alpha, photo.inks) if array is not None)
