@@ -21,6 +21,7 @@ import numpy as np
 
 from deblur_cli.errors import UsageError, VideoError
 from deblur_cli.media import ffmpeg
+from deblur_cli.media.lengths import shortfall
 from deblur_cli.media.packet_times import PacketTimes
 from deblur_cli.media.probe import VideoInfo, probe
 from deblur_cli.media.video import GAP, Frame, PixelFormat, as_meant
@@ -161,6 +162,7 @@ class VideoReader:
         status = process.wait()
         if status and self.damaged is None:
             self.damaged = ffmpeg.reason(process.messages)
+        self.damaged = self.damaged or shortfall(self.info.path, self.info.container)
         if held is not None and (self.until(held.pts) or self._origin) > self._origin:
             yield replace(held, pts=self._origin)
         if not count and self._start is None:

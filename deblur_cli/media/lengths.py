@@ -1,0 +1,87 @@
+"""Whether a file is as long as it says: what containers tell of their parts' lengths, beside what ffmpeg complains of.
+
+A decoder that is given the pictures alone never gets to what is missing of the sound, and some demuxers take the end of
+the file for the end of the film without a word.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import IO
+
+# Boxes at the top of QuickTime and MP4 files. What else lies there is a camera's own, or no box at all.
+_BOXES = frozenset(
+    {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"meta", b"udta"}
+    | {b"sidx", b"ssix", b"mfra", b"emsg", b"prft", b"pdin"}
+)
+_UNFINISHED = (0, 0xFFFFFFFF)
+"""What AVI files have in place of a length while they are written."""
+_CUT_OFF = "the file is cut off"
+_FLV_TAGS = frozenset({8, 9, 18})
+
+
+def shortfall(path: Path, container: str) -> str | None:
+    """What is missing of a file by the lengths in it; None: nothing, or nothing tells.
+
+    Args:
+        path: the file.
+        container: ffmpeg's names of its container, separated by commas.
+    """
+    checks = {"mov": _quicktime, "avi": _avi, "flv": _flv}
+    check = next((checks[name] for name in container.split(",") if name in checks), None)
+    if check is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            return check(file, file.seek(0, os.SEEK_END))
+    except (OSError, struct.error):  # a pipe, or a file that has become another
+        return None
+
+
+def _missing(count: int) -> str | None:
+    return f"the file is cut off: {count} bytes are missing at its end" if count > 0 else None
+
+
+def _quicktime(file: IO[bytes], size: int) -> str | None:
+    at, fragments = 0, False
+    while at + 8 <= size:
+        length, kind = struct.unpack(">I4s", _read(file, at, 8))
+        if length == 1 and at + 16 <= size:
+            (length,) = struct.unpack(">Q", _read(file, at + 8, 8))
+        if kind not in _BOXES:
+            lost = fragments and any(_read(file, at, 8))
+            return "a part in the middle is missing, or damaged" if lost else None
+        if length < 8:  # 0: till the end of the file
+            return None
+        fragments = fragments or kind == b"moof"
+        at += length
+    return _CUT_OFF if fragments and at < size else _missing(at - size)
+
+
+def _avi(file: IO[bytes], size: int) -> str | None:
+    at = 0
+    while at + 8 <= size:
+        kind, length = struct.unpack("<4sI", _read(file, at, 8))
+        if kind != b"RIFF" or length in _UNFINISHED:
+            return None
+        at += 8 + length
+    return _missing(at - size)
+
+
+def _flv(file: IO[bytes], size: int) -> str | None:
+    (at,) = struct.unpack(">I", _read(file, 5, 4))
+    at += 4  # each tag has the length of the one before ahead of it
+    while at + 11 <= size:
+        head = _read(file, at, 4)
+        if head[0] & 0x1F not in _FLV_TAGS:
+            return None
+        at += 11 + int.from_bytes(head[1:]) + 4
+    whole = at in {size, size + 4}  # some leave out the last length
+    return None if whole else _missing(at - 4 - size) or _CUT_OFF
+
+
+def _read(file: IO[bytes], at: int, count: int) -> bytes:
+    file.seek(at)
+    return file.read(count)

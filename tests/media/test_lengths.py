@@ -1,0 +1,81 @@
+"""What is missing of a file by its own lengths is known, even where ffmpeg says nothing of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deblur_cli.media.lengths import shortfall
+from deblur_cli.media.video_reader import VideoReader
+from tests.media.video_samples import H264, PICTURE, TONE, make
+
+FRAGMENTS = ("-movflags", "frag_keyframe+empty_moov+delay_moov", "-g", "5")
+KINDS = {
+    ".mp4": ("mov,mp4", ("-c:a", "aac", *FRAGMENTS)),
+    ".avi": ("avi", ("-c:a", "pcm_s16le")),
+    ".flv": ("flv", ("-c:a", "aac")),
+}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("whole")
+    return {
+        suffix: make(folder / f"clip{suffix}", *PICTURE, *TONE, *H264, *options)
+        for suffix, (_, options) in KINDS.items()
+    }
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_a_file_that_is_whole_lacks_nothing_and_one_that_is_cut_off_anywhere_does(
+    suffix: str, clips: dict[str, Path], tmp_path: Path
+) -> None:
+    container, _ = KINDS[suffix]
+    assert shortfall(clips[suffix], container) is None
+    data, cut = clips[suffix].read_bytes(), tmp_path / "cut"
+    for length in range(len(data) * 6 // 10, len(data) * 6 // 10 + 20):
+        cut.write_bytes(data[:length])
+        assert "cut off" in (shortfall(cut, container) or "")
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_a_reader_says_what_is_missing_of_the_sound(suffix: str, clips: dict[str, Path], tmp_path: Path) -> None:
+    cut = tmp_path / f"cut{suffix}"
+    data = clips[suffix].read_bytes()
+    end = data.rfind(b"mfra") - 4 if suffix == ".mp4" else data.rfind(b"idx1") if suffix == ".avi" else len(data)
+    cut.write_bytes(data[: end - 7])
+    with VideoReader(cut) as reader:
+        assert len(list(reader)) >= 14
+        assert reader.damaged and reader.damaged.startswith("the file is cut off")
+    with VideoReader(cut, end=0.3) as reader:
+        assert len(list(reader)) >= 7
+        assert reader.damaged is None, "what lies behind the part is no concern of it"
+
+
+def test_a_hole_among_fragments_is_known_and_what_lies_behind_a_film_is_no_hole(
+    clips: dict[str, Path], tmp_path: Path
+) -> None:
+    data, path = clips[".mp4"].read_bytes(), tmp_path / "clip.mp4"
+    hole = data.find(b"mdat", data.find(b"mdat") + 4) + 20
+    path.write_bytes(data[:hole] + data[hole + 33 :])
+    assert shortfall(path, "mov") == "a part in the middle is missing, or damaged"
+    path.write_bytes(data + bytes(1000))  # room that a recorder had made beforehand
+    assert shortfall(path, "mov") is None
+    plain = make(tmp_path / "plain.mp4", *PICTURE, *H264).read_bytes()
+    path.write_bytes(plain + b"\x00\x00\x00\x30SEFH" + bytes(10))  # a telephone's own
+    assert shortfall(path, "mov") is None
+
+
+def test_where_nothing_tells_nothing_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "clip"
+    assert shortfall(path, "mov") is None
+    path.write_bytes(b"RIFF\xff\xff\xff\xffAVI LIST")
+    assert shortfall(path, "avi") is None, "being written, or sent through a pipe"
+    path.write_bytes(b"FLV")
+    assert shortfall(path, "flv") is None
+    path.write_bytes(b"\x00\x00\x00\x00mdat" + bytes(50))
+    assert shortfall(path, "mov") is None
+    path.write_bytes(b"\x00\x00\x00\x01mdat" + (40).to_bytes(8) + bytes(20))
+    assert shortfall(path, "mov") == "the file is cut off: 4 bytes are missing at its end"
+    assert shortfall(path, "mpegts") is None
