@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -34,9 +36,9 @@ def shortfall(path: Path, container: str) -> str | None:
     if check is None:
         return None
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             return check(file, file.seek(0, os.SEEK_END))
-    except (OSError, struct.error):  # a pipe, or a file that has become another
+    except (OSError, struct.error):  # no longer there, or no longer the same
         return None
 
 
@@ -44,20 +46,43 @@ def _missing(count: int) -> str | None:
     return f"the file is cut off: {count} bytes are missing at its end" if count > 0 else None
 
 
+def top_box(path: Path, kind: bytes) -> bytes:
+    """The first box of a kind at the top of a QuickTime or MP4 file, without its header; empty: none can be read."""
+    with suppress(OSError), _opened(path) as file:
+        for at, length, found in _boxes(file, file.seek(0, os.SEEK_END)):
+            if found == kind:
+                return _read(file, at + 8, max(0, length - 8))
+    return b""
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A file to be read; a pipe, which may wait for ever, is none."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return path.open("rb")
+
+
 def _quicktime(file: IO[bytes], size: int) -> str | None:
-    at, fragments = 0, False
-    while at + 8 <= size:
-        length, kind = struct.unpack(">I4s", _read(file, at, 8))
-        if length == 1 and at + 16 <= size:
-            (length,) = struct.unpack(">Q", _read(file, at + 8, 8))
+    end, fragments = 0, False
+    for at, length, kind in _boxes(file, size):
         if kind not in _BOXES:
             lost = fragments and any(_read(file, at, 8))
             return "a part in the middle is missing, or damaged" if lost else None
         if length < 8:  # 0: till the end of the file
             return None
-        fragments = fragments or kind == b"moof"
+        end, fragments = at + length, fragments or kind == b"moof"
+    return _CUT_OFF if fragments and end < size else _missing(end - size)
+
+
+def _boxes(file: IO[bytes], size: int) -> Iterator[tuple[int, int, bytes]]:
+    """Where each box at the top of a file lies, how long it says to be, and its kind."""
+    at, length = 0, 8
+    while length >= 8 and at + 8 <= size:
+        length, kind = struct.unpack(">I4s", _read(file, at, 8))
+        if length == 1 and at + 16 <= size:
+            (length,) = struct.unpack(">Q", _read(file, at + 8, 8))
+        yield at, length, kind
         at += length
-    return _CUT_OFF if fragments and at < size else _missing(at - size)
 
 
 def _avi(file: IO[bytes], size: int) -> str | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from deblur_cli.errors import VideoError
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.ffmpeg_report import Chapter, ColourTags, FirstFrame, Report, Stream
+from deblur_cli.media.lengths import top_box
 from deblur_cli.media.pixel_formats import nearest_planar
 from deblur_cli.media.video import Colour, PixelFormat, VideoFormat
 
@@ -113,8 +114,8 @@ def probe(path: Path) -> VideoInfo:
         raise VideoError(f"{path}: not a video (it looks like '{report.container}')")
     main = report.main_video()
     if main is None:
-        kinds = ", ".join(sorted({stream.kind for stream in report.streams})) or "nothing"
-        raise VideoError(f"{path}: no video in it, only {kinds}")
+        kinds = {"a still picture" if stream.kind == "video" else stream.kind for stream in report.streams}
+        raise VideoError(f"{path}: no video in it, only {' and '.join(sorted(kinds)) or 'nothing'}")
     decoder = "libvpx-vp9" if main.codec == "vp9" and _has_alpha(main) else None
     if main.codec == "vp8" and _has_alpha(main):
         decoder = "libvpx"
@@ -164,6 +165,8 @@ def _why(path: Path, lines: list[str]) -> str:
         return "the file is empty"
     if any("moov atom not found" in line for line in lines):
         return "its index is missing: truncated, or never finished"
+    if re.search(rb"stsd.{12}(encv|drmi)", top_box(path, b"moov"), re.DOTALL):
+        return "its pictures are encrypted"
     opening = _search(r"Error opening input: (.*)", lines)
     told = opening[1] if opening else ffmpeg.reason(line for line in lines if re.search(r"^\[|Invalid|rror", line))
     return told.replace(ffmpeg.file_argument(path), path.name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from deblur_cli.media.lengths import shortfall
+from deblur_cli.media.lengths import shortfall, top_box
 from deblur_cli.media.video_reader import VideoReader
 from tests.media.video_samples import H264, PICTURE, TONE, make
 
@@ -70,6 +71,8 @@ def test_a_hole_among_fragments_is_known_and_what_lies_behind_a_film_is_no_hole(
 def test_where_nothing_tells_nothing_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "clip"
     assert shortfall(path, "mov") is None
+    os.mkfifo(tmp_path / "pipe")
+    assert shortfall(tmp_path / "pipe", "mov") is None and top_box(tmp_path / "pipe", b"moov") == b""
     path.write_bytes(b"RIFF\xff\xff\xff\xffAVI LIST")
     assert shortfall(path, "avi") is None, "being written, or sent through a pipe"
     path.write_bytes(b"FLV")

@@ -107,7 +107,14 @@ def test_cover_art_alone_is_no_video(tmp_path: Path) -> None:
         "attached_pic",
     )
     song = make(tmp_path / "song.m4a", *TONE, *PICTURE, *cover)
-    assert refusal(song) == "no video in it, only audio, video"
+    assert refusal(song) == "no video in it, only a still picture and audio"
+
+
+@pytest.mark.parametrize("flags", ["faststart", "frag_keyframe+empty_moov+delay_moov"])
+def test_what_is_encrypted_is_said_to_be(flags: str, tmp_path: Path) -> None:
+    key = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "0f" * 16, "-encryption_kid", "f0" * 16)
+    path = make(tmp_path / "clip.mp4", *PICTURE, "-c:v", "mpeg4", *key, "-movflags", flags)
+    assert refusal(path) == "none of its frames can be decoded (its pictures are encrypted)"
 
 
 def test_a_file_whose_index_was_cut_off_is_refused(tmp_path: Path) -> None:
