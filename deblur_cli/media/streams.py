@@ -15,6 +15,7 @@ from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import Container
 from deblur_cli.media.ffmpeg_report import Stream
 from deblur_cli.media.file_metadata import STATISTICS, unheld
+from deblur_cli.media.lengths import top_box
 from deblur_cli.media.probe import VideoInfo
 from deblur_cli.media.timecode import moved_on
 from deblur_cli.media.video import as_meant
@@ -82,10 +83,13 @@ def copied(
         result.dropped.append(f"{len(source.chapters)} chapters: a {container.format} file does not hold them")
     if not container.exact and container.format not in source.container.split(","):
         result.dropped.append(f"the clock's zero: a {container.format} file shows all streams some milliseconds later")
-    if container.format in {"mp4", "mov"} and any(key.startswith("com.") for key in source.file_metadata):
-        # Cameras and telephones write keys of their own, which only this table can hold.
+    lost = unheld(source.file_metadata, container.format)
+    if container.format in {"mp4", "mov"} and (
+        any(key.startswith("com.") for key in source.file_metadata) or (lost and _has_keys(source))
+    ):
+        # Cameras, telephones and whoever made the source have keys of their own, which only this table can hold.
         result.options += ["-movflags", "+use_metadata_tags"]
-    elif lost := unheld(source.file_metadata, container.format):
+    elif lost:
         them = "it" if len(lost) == 1 else "them"
         result.dropped.append(f"the metadata {', '.join(lost)}: a {container.format} file does not hold {them}")
     return result
@@ -105,6 +109,11 @@ def dispositions(source: VideoInfo) -> str:
     """The value of ffmpeg's `-disposition` for the video of `source`."""
     kept = sorted(name.replace(" ", "_") for name in source.dispositions - {"multilayer", "dependent"})
     return "+".join(kept) or "0"
+
+
+def _has_keys(source: VideoInfo) -> bool:
+    """Whether a source is a QuickTime or MP4 file with a table of metadata under any names."""
+    return "mov" in source.container.split(",") and b"mdta" in top_box(source.path, b"moov")
 
 
 def _main(source: VideoInfo) -> Stream:

@@ -88,3 +88,16 @@ def test_one_name_is_one(tmp_path: Path) -> None:
     info = probe(make(tmp_path / "a.mkv", *PICTURE, *H264, "-metadata", "title=Pan", "-metadata", "director=Me"))
     lines = copied(info, container_of(Path("x.3gp"))).dropped
     assert lines == ["the metadata DIRECTOR: a 3gp file does not hold it"]
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4"])
+def test_keys_of_ones_own_stay_in_a_file_that_has_a_table_of_them(suffix: str, tmp_path: Path) -> None:
+    named = ("-metadata", "lens=50 mm", "-metadata", "title=Pan", "-metadata", "make=Leica")
+    tabled = make(tmp_path / f"a{suffix}", *PICTURE, *H264, *named, "-movflags", "+use_metadata_tags")
+    for target in (tmp_path / "b.mov", tmp_path / "b.mp4"):
+        plan = copied(probe(tabled), container_of(target))
+        assert plan.dropped == []
+        written = probe(make(target, "-i", tabled, "-i", tabled, *plan.maps, "-c", "copy", *plan.options))
+        assert {"lens": "50 mm", "title": "Pan", "make": "Leica"}.items() <= dict(written.file_metadata).items()
+    plain = make(tmp_path / "plain.mkv", *PICTURE, *H264, *named)
+    assert copied(probe(plain), container_of(tmp_path / "b.mp4")).dropped != []
