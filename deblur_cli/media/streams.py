@@ -116,6 +116,11 @@ def _has_keys(source: VideoInfo) -> bool:
     return "mov" in source.container.split(",") and b"mdta" in top_box(source.path, b"moov")
 
 
+def has_time_code(source: VideoInfo) -> bool:
+    """Whether a source says which time code its first frame has."""
+    return any(_time_code(tags) for tags in (source.metadata, source.file_metadata))
+
+
 def _main(source: VideoInfo) -> Stream:
     return Stream(source.index, "video", source.codec)
 

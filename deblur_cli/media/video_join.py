@@ -16,9 +16,11 @@ from deblur_cli.media.encoders import container_of
 from deblur_cli.media.ffmpeg_arguments import left_out
 from deblur_cli.media.files import temporary_name
 from deblur_cli.media.probe import VideoInfo, probe
-from deblur_cli.media.streams import copied, display_options
+from deblur_cli.media.streams import copied, display_options, has_time_code
 from deblur_cli.media.video_writer import container_options, limit_options, origin_of, source_inputs
 
+_MOST_CODES = 255
+"""Time codes a second that QuickTime's track of them can count; of a single frame the muxer takes the clock's rate."""
 _MATROSKA = frozenset({".mkv", ".webm"})
 
 
@@ -123,6 +125,13 @@ def join_segments(
             lost.append(
                 f"that the last frame stays for {float(stays):.2f} seconds: a {container.format} file does not hold it"
             )
+    codeless: list[str] = []
+    if container.format in {"mp4", "mov"} and has_time_code(source):
+        rate = source.nominal_rate or source.average_rate or 0
+        if len(stamps) == 1 or rate > _MOST_CODES:
+            codeless = ["-write_tmcd", "0"]
+            why = f"{float(rate):g} frames a second" if rate > _MOST_CODES else "a single frame"
+            lost.append(f"the time code: not written for {why}")
     temporary, links = temporary_name(target), ExitStack()
     joined = ["-copyts", *turned, "-itsoffset", f"{float(first - origin):.6f}", "-protocol_whitelist", "file,pipe"]
     try:
@@ -133,6 +142,7 @@ def join_segments(
                 *source_inputs(source, start, others),
                 *(*others.maps, *others.options, f"-c:{others.position}", "copy", *opacity, *lasting),
                 *(
+                    *codeless,
                     *container_options(container, target, source.video.time_base),
                     *limit_options(source, container, start, end, others.texts),
                     *extra,

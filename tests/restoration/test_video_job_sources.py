@@ -114,6 +114,17 @@ def test_a_part_has_the_time_code_of_its_first_frame(tmp_path: Path, kind: str, 
             assert {value for name, value in tags if name.lower() == "timecode"} == {code}
 
 
+@pytest.mark.parametrize(("rate", "frames", "why"), [(25, 1, "a single frame"), (480, 5, "480 frames a second")])
+def test_a_time_code_that_no_track_can_count_is_said_and_ends_nothing(
+    rate: int, frames: int, why: str, tmp_path: Path
+) -> None:
+    given = ("-f", "lavfi", "-i", f"testsrc2=s=64x48:r={rate}", "-frames:v", str(frames))
+    source = make(tmp_path / "in.mkv", *given, *H264, "-metadata", "timecode=10:00:00:20")
+    result = restore_video(source, tmp_path / "out.mp4", restorer(), QUICKLY)
+    assert (result.frames, result.warnings) == (frames, (f"the time code: not written for {why}",))
+    assert restore_video(source, tmp_path / "out.mkv", restorer(), QUICKLY).warnings == ()
+
+
 def test_files_that_come_into_a_folder_of_pictures_meanwhile_stay(tmp_path: Path) -> None:
     clip, folder = make(tmp_path / "clip.mp4", *PICTURE, *H264), tmp_path / "pictures"
 
