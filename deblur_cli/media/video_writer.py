@@ -302,6 +302,9 @@ def container_options(container: Container, target: Path, time_base: Fraction) -
         # The muxer would begin later otherwise, to leave room for a decoder's buffer.
         blu_ray = ["-mpegts_m2ts_mode", str(int(target.suffix.lower() in {".m2ts", ".mts"}))]
         return ["-muxdelay", "0", "-muxpreload", "0", *blu_ray]
+    if container.format in {"matroska", "webm"}:
+        # Ogg's first sound lies ahead of zero, by what its decoder needs; the muxer would move everything for it.
+        return ["-avoid_negative_ts", "disabled"]
     return []
 
 

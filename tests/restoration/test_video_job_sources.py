@@ -114,6 +114,23 @@ def test_a_part_has_the_time_code_of_its_first_frame(tmp_path: Path, kind: str, 
             assert {value for name, value in tags if name.lower() == "timecode"} == {code}
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("in.ogv", ("-c:v", "libtheora", "-c:a", "libvorbis", "-page_duration", "200000")),
+        ("in.mkv", (*H264, "-c:a", "pcm_s16le", "-avoid_negative_ts", "disabled")),
+    ],
+)
+def test_sound_from_before_the_clock_s_zero_moves_nothing(name: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    early = ("-itsoffset", "-0.2") if name == "in.mkv" else ()
+    source, target = make(tmp_path / name, *PICTURE, *early, *TONE, *options), tmp_path / "out.mkv"
+    assert sound_times(source)[0] < 0
+    assert restore_video(source, target, restorer(), QUICKLY).warnings == ()
+    assert timestamps(target) == timestamps(source, decode=True)
+    heard = zip(sound_times(source), sound_times(target), strict=True)
+    assert max(abs(one - other) for one, other in heard) < Fraction(1, 400), "to whole milliseconds"
+
+
 @pytest.mark.parametrize(("rate", "frames", "why"), [(25, 1, "a single frame"), (480, 5, "480 frames a second")])
 def test_a_time_code_that_no_track_can_count_is_said_and_ends_nothing(
     rate: int, frames: int, why: str, tmp_path: Path
