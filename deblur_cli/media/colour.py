@@ -56,7 +56,7 @@ def to_cmyk(pixels: np.ndarray, icc: bytes, inks: np.ndarray | None = None) -> I
         pixels: what is to be seen.
         icc: the profile.
         inks: H×W×4 uint8, CMYK of which such pixels were made before they were changed. What was not changed keeps its
-            inks, and the rest its share of black (by the formula), or gets the difference of inks (by a profile).
+            inks, and the rest, by the formula, its share of black.
     """
     from PIL import Image
 
@@ -64,14 +64,11 @@ def to_cmyk(pixels: np.ndarray, icc: bytes, inks: np.ndarray | None = None) -> I
     if inks is None:
         all_black = np.full(pixels.shape[:2], 255, np.uint8)
         return by_profile or Image.fromarray(_by_formula(pixels, all_black), mode="CMYK")
+    # Differences of inks, added to those there were, would leave a pixel grey that went from black ink alone to white.
+    changed = _by_formula(pixels, inks[:, :, 3]) if by_profile is None else np.asarray(by_profile)
     before = np.asarray(to_srgb(Image.fromarray(inks, mode="CMYK"), icc))
-    plain = _by_profile(before, icc)
-    if by_profile is None or plain is None:
-        changed = _by_formula(pixels, inks[:, :, 3])
-    else:
-        changed = np.clip(inks + (np.asarray(by_profile, np.int16) - np.asarray(plain, np.int16)), 0, 255)
     same = (pixels == before).all(axis=2, keepdims=True)
-    return Image.fromarray(np.where(same, inks, changed.astype(np.uint8)), mode="CMYK")
+    return Image.fromarray(np.where(same, inks, changed), mode="CMYK")
 
 
 def _by_profile(pixels: np.ndarray, icc: bytes) -> Image.Image | None:
