@@ -24,8 +24,8 @@ PREFIX = b"Exif\x00\x00"
 """What stands before the block in a JPEG segment."""
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I"}
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_POINTERS = (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY)
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+POINTERS = (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY)
 # Pairs that change places when rows become columns: size, resolution, and in the EXIF directory size, focal plane.
 _TURNED_PAIRS = ((256, 257), (RESOLUTION_X, RESOLUTION_Y), (40962, 40963), (41486, 41487))
 
@@ -72,7 +72,7 @@ def _places(block: bytes | bytearray, order: str, offset: int) -> Iterator[Place
     (count,) = struct.unpack_from(order + "H", block, offset)
     for position in range(offset + 2, min(offset + 2 + 12 * count, len(block) - 11), 12):
         tag, kind, number = struct.unpack_from(order + "HHI", block, position)
-        size = _SIZES.get(kind, 0) * number
+        size = SIZES.get(kind, 0) * number
         value = position + 8 if size <= 4 else struct.unpack_from(order + "I", block, position + 8)[0]
         if size and value + size <= len(block):
             yield Place(tag, kind, number, position, value)
@@ -188,7 +188,8 @@ def without_orientation(block: bytes) -> bytes:
 def parse(block: bytes) -> tuple[str, Directory]:
     """The byte order and the first directory of a block, or of a whole TIFF file, with its nested directories.
 
-    Entries that point outside are left out.
+    Entries that point outside are left out, and those that can only lie over others: thousands of them that share a
+    value would be a bomb.
 
     Raises:
         ValueError: no TIFF header.
@@ -201,13 +202,21 @@ def parse(block: bytes) -> tuple[str, Directory]:
 
 def _directory(block: bytes, order: str, offset: int, depth: int) -> Directory:
     found: Directory = {}
+    pointed: set[int] = set()
+    room = len(block)
     for place in _places(block, order, offset):
-        if place.tag in _POINTERS and depth < 2:
+        if place.tag in POINTERS and depth < 2:
+            if place.tag in pointed:  # a file of thousands that lead back would be walked for hours
+                continue
+            pointed.add(place.tag)
             nested = _directory(block, order, _integer(block, order, place), depth + 1)
             if nested:
                 found[place.tag] = nested
         else:
-            size = _SIZES[place.type] * place.number
+            size = SIZES[place.type] * place.number
+            if size > room:
+                continue
+            room -= size
             found[place.tag] = Entry(place.type, place.number, bytes(block[place.value : place.value + size]))
     return found
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import colour, exif, keeping, photoshop, xmp
+from deblur_cli.media import bigtiff, colour, exif, keeping, photoshop, xmp
 from deblur_cli.media.photo import Photo, TiffFacts
 from deblur_cli.media.pixels import check_size, decode_deep, joined, open_image, turn, unpack, unpremultiplied
 
@@ -166,10 +166,8 @@ def _checked_floats(array: np.ndarray, notes: list[str]) -> np.ndarray:
 
 
 def _tags(data: bytes) -> tuple[str, exif.Directory, exif.Directory, bytes, bytes]:
-    """Byte order, tags for EXIF, tags for TIFF alone, ICC and XMP. BigTIFF, which has other entries, gives none."""
-    if exif.byte_order(data) is None:
-        return "<", {}, {}, b"", b""
-    order, directory = exif.parse(data)
+    """Byte order, tags for EXIF, tags for TIFF alone, ICC and XMP."""
+    order, directory = (bigtiff if exif.byte_order(data) is None else exif).parse(data)
     single = {tag: item for tag, item in directory.items() if isinstance(item, exif.Entry)}
     icc = single[_ICC].value if _ICC in single else b""
     packet = single[_XMP].value if _XMP in single else b""
@@ -199,14 +197,8 @@ def read(data: bytes) -> Photo:
         _refuse_damage(page, len(data))
         notes = _refuse_pages(file.pages)
         order, directory, rest, icc, packet = _tags(data)
-        if file.is_bigtiff:
-            icc = page.iccprofile or b""
-            notes.append("the tags of a BigTIFF (EXIF, XMP) are not kept")
         block = exif.block_of(order, directory)
         orientation = exif.orientation(block) or xmp.orientation(packet) or 1
-        if file.is_bigtiff:
-            tagged = page.tags.valueof(exif.ORIENTATION)
-            orientation = int(tagged) if tagged in range(1, 9) else 1
         bits = _bits(page)
         is_cmyk = int(page.photometric) == 5
         image = None if bits > 8 or int(page.sampleformat) != 1 else _opened(page, data)
