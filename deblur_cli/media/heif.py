@@ -109,5 +109,13 @@ def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
     height, width = array.shape[:2]
     stream = io.BytesIO()
     picture = pillow_heif.from_bytes(mode, (width, height), np.ascontiguousarray(array).tobytes())
-    picture.save(stream, quality=DEFAULT_QUALITY if quality is None else quality, **settings)
+    try:
+        picture.save(stream, quality=DEFAULT_QUALITY if quality is None else quality, **settings)
+    except RuntimeError as error:
+        if "could not be opened" not in str(error):
+            raise
+        # HEVC allows long sides to large pictures only.
+        raise PhotoError(
+            f"{width}×{height} pixels: too long, or too narrow for its length, for HEIC; write PNG or TIFF"
+        ) from error
     return stream.getvalue()

@@ -136,6 +136,9 @@ def read(source: Path | BinaryIO) -> Photo:
         raise PhotoError(f"{name}: not enough memory to decode it") from error
     except _DAMAGE as error:
         _log.info("%s", name, exc_info=True)
+        if str(error).startswith("Unsupported"):  # as Pillow's parsers begin where nothing is damaged
+            words = _one_line(error)
+            raise PhotoError(f"{name}: a kind of {format} not read here{words}; convert it to PNG") from error
         raise PhotoError(f"{name}: truncated or corrupt {format}{_one_line(error)}") from error
     return photo
 

@@ -326,6 +326,12 @@ def test_a_side_too_long_for_the_format_is_said(container: str) -> None:
         photos.write(photo, io.BytesIO(), format=container)
 
 
+def test_a_picture_too_narrow_for_its_length_as_heic_is_said() -> None:
+    photo = Photo(np.zeros((1, 5000), np.uint8), "PNG")
+    with pytest.raises(PhotoError, match=r"5000×1 pixels: too long, or too narrow .*; write PNG or TIFF"):
+        photos.write(photo, io.BytesIO(), format="HEIF")
+
+
 def test_noise_at_the_finest_quality_fits_the_encoder() -> None:
     noise = np.random.default_rng(4).integers(0, 256, (300, 400, 3), np.uint8)
     ones = [[1] * 64, [1] * 64]

@@ -206,6 +206,14 @@ def test_kinds_of_jpeg_that_nothing_here_reads(marker: int, bits: int, words: st
     assert words in refusal(bytes(data), tmp_path)
 
 
+def test_a_kind_that_is_not_read_is_not_called_damaged(tmp_path: Path) -> None:
+    data = bytearray(samples()["bmp"])
+    data[28:30] = struct.pack("<H", 64)
+    words = refusal(bytes(data), tmp_path)
+    assert "a kind of BMP not read here (Unsupported BMP pixel depth (64)); convert it to PNG" in words
+    assert "corrupt" not in words
+
+
 def test_depth_that_would_be_lost_is_said(tmp_path: Path) -> None:
     data = bytearray(samples()["avif"])
     at = data.index(b"av1C") + 4
