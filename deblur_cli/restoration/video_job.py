@@ -101,10 +101,14 @@ def restore_video(
     reader = open_source(source, settings, settings.start)
     length = segment_length(restorer, reader.video)
     try:
+        known_by = fingerprint(source)
+    except OSError as error:
+        raise VideoError(f"{source}: cannot be read ({error.strerror or error})") from error
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
         output = open_output(target, working_folder(target), reader, settings)
         options = _options(target, restorer, settings, length)
-        identity = {"source": fingerprint(source), "options": options, "encoding": output.identity}
+        identity = {"source": known_by, "options": options, "encoding": output.identity}
         journal = Journal(target, identity, overwrite=overwrite, needed=[PICTURES] if settings.pictures else [])
     except OSError as error:
         raise VideoError(f"{target}: cannot be written ({error.strerror or error})") from error

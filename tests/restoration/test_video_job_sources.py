@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from deblur_cli.errors import VideoError
 from deblur_cli.media.probe import probe
 from deblur_cli.media.video_join import timestamps
+from deblur_cli.restoration import video_job
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.video_job import restore_video
 from deblur_cli.restoration.video_outputs import VideoSettings
@@ -155,3 +157,19 @@ def test_files_that_come_into_a_folder_of_pictures_meanwhile_stay(tmp_path: Path
     (folder / "diary.txt").unlink()
     assert restore_video(clip, folder, restorer(), VideoSettings(pictures=True)).before == 15
     assert len(list(folder.glob("*.png"))) == 15
+
+
+def test_a_source_that_goes_away_is_not_taken_for_a_target_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make(tmp_path / "in.mp4", *PICTURE, *H264)
+
+    def gone(path: Path) -> NoReturn:
+        path.unlink()
+        path.read_bytes()
+        raise AssertionError
+
+    monkeypatch.setattr(video_job, "fingerprint", gone)
+    with pytest.raises(VideoError, match=r"in\.mp4: cannot be read \(No such file or directory\)"):
+        restore_video(source, tmp_path / "out" / "a.mp4", restorer(), QUICKLY)
+    assert list(tmp_path.iterdir()) == []
