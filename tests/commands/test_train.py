@@ -145,7 +145,7 @@ def test_ctrl_c_saves_and_resume_goes_on(material: Path, pairs: Path, run, signa
     folder = material / "run"
     arguments = ["train", "--recipe", str(recipe), "--data", str(pairs), "-o", str(folder)]
     with forked(MAIN, *arguments) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200  # a loaded machine takes its time to import torch
         while not (folder / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         process.send_signal(signalled)

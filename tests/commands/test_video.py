@@ -182,12 +182,14 @@ def test_wrong_usage_is_one_line_and_nothing_is_restored(
     assert hashes(folder.parent) == before
 
 
-# Small segments, and after the sixth frame each one takes long: that is the middle to be interrupted in.
-SLOW = """
-import sys, time
+# Small segments, and the seventh frame waits until it is told to go on: a middle to be interrupted in, however seldom
+# the one who interrupts gets to run.
+HELD = """
+import os, sys, time
 from deblur_cli.restoration import video_job
 from deblur_cli.media.video_writer import VideoWriter
 video_job.segment_length = lambda *_: 3
+go = sys.argv.pop(1)
 real = VideoWriter.write
 count = 0
 def write(self, frame):
@@ -195,7 +197,8 @@ def write(self, frame):
     count += 1
     if count == 7:
         print("midway", file=sys.stderr, flush=True)
-    time.sleep(0.3 if count > 6 else 0)
+        while not os.path.exists(go):
+            time.sleep(0.02)
     real(self, frame)
 VideoWriter.write = write
 from deblur_cli.__main__ import main
@@ -210,11 +213,16 @@ def test_ctrl_c_or_a_kill_keeps_what_is_done_and_the_same_command_goes_on(
 ) -> None:
     out, report = folder.parent / "out.mp4", folder.parent / "report.json"
     arguments = ["video", str(folder / "a.mp4"), "-o", str(out), *TINY]
-    with forked(SLOW, *arguments, "--report", report) as process:
+    go = folder.parent / "go"
+    with forked(HELD, go, *arguments, "--report", report) as process:
         for line in process.stderr:
             if line.startswith("midway"):
                 break
         process.send_signal(number)
+        for line in process.stderr:
+            if line.startswith("stopping"):  # the signal has come
+                break
+        go.touch()
         told = process.stderr.read()
         assert process.wait() == 130
     assert "Traceback" not in told and "of a.mp4 6 frames are kept: the same command goes on" in told
