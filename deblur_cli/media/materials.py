@@ -37,8 +37,9 @@ _UNREADABLE_PICTURES = frozenset((
     ".psd", ".raf", ".raw", ".rw2", ".sgi", ".srw", ".svg", ".tga", ".wmf", ".x3f", ".xcf",
 ))
 _READ_ONLY_VIDEOS = (
-    ".asf", ".divx", ".dv", ".f4v", ".m1v", ".m2v", ".mpe", ".mpeg", ".mpg", ".mxf", ".ogm",
-    ".ogv", ".rm", ".rmvb", ".vob", ".wmv", ".y4m",
+    ".264", ".265", ".3g2", ".asf", ".divx", ".dv", ".f4v", ".h264", ".h265", ".hevc", ".ivf",
+    ".m1v", ".m2p", ".m2t", ".m2v", ".mjpeg", ".mjpg", ".mpe", ".mpeg", ".mpg", ".mxf", ".nut",
+    ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".vob", ".wmv", ".y4m",
 )
 # fmt: on
 

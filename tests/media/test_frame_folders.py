@@ -176,6 +176,14 @@ def test_only_what_was_written_here_may_be_replaced(tmp_path: Path) -> None:
     assert not is_replaceable(tmp_path)
 
 
+def test_what_cameras_and_encoders_call_their_files_is_a_video(tmp_path: Path) -> None:
+    names = {"phone.3g2", "tape.m2t", "car.h264", "door.hevc", "web.mjpeg", "old.qt", "raw.ivf"}
+    for name in names:
+        (tmp_path / name).touch()
+    found = gather_videos([str(tmp_path)])
+    assert {each.path.name for each in found.files} == names and not found.ignored
+
+
 def test_videos_and_folders_of_frames_are_found_and_the_tree_is_kept(tmp_path: Path) -> None:
     for name in ("in/b.mp4", "in/sub/a.MOV", "in/.b.mp4.deblur/000000.mp4", "in/notes.txt", "in/b_deblurred.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
