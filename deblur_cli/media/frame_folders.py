@@ -29,6 +29,7 @@ TIMESTAMPS = "timestamps.txt"
 _HEADER = "# timestamp format v2"
 _DEFAULT_RATE = Fraction(25)
 _TICK = Fraction(1, 1_000_000)
+_MILLISECONDS = re.compile(r"-?\d{1,12}(\.\d*)?", re.ASCII)
 _NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)", re.DOTALL)
 
 
@@ -247,10 +248,10 @@ def _timestamps(folder: Path) -> list[int] | None:
     if not path.is_file():
         return None
     header, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-    try:
-        stamps = [round(Fraction(line) / 1000 / _TICK) for line in lines if line.strip()]
-    except ValueError as error:
-        raise VideoError(f"{path}: {error}") from error
+    times = [line.strip() for line in lines if line.strip()]
+    if strange := next((time for time in times if not _MILLISECONDS.fullmatch(time)), None):
+        raise VideoError(f"{path}: '{strange}' is no time in milliseconds")
+    stamps = [round(Fraction(time) / 1000 / _TICK) for time in times]
     if header.strip() != _HEADER or any(one >= other for one, other in pairwise(stamps)):
         raise VideoError(f"{path}: not of the timestamp format 2, or times that do not increase")
     return stamps

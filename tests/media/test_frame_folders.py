@@ -98,7 +98,9 @@ def test_times_beside_the_pictures_are_kept_and_a_rate_overrules_them(tmp_path: 
     [
         ("# timestamp format v2\n0\n40\n", "2 frames"),
         ("# timestamp format v2\n0\n40\n40\n", "increase"),
-        ("# timestamp format v2\n0\nx\n50\n", "x"),
+        ("# timestamp format v2\n0\nx\n50\n", "'x' is no time"),
+        ("# timestamp format v2\n0\n1/0\n50\n", "'1/0' is no time"),
+        ("# timestamp format v2\n0\n40\n1e30\n", "'1e30' is no time"),
         ("0\n40\n80\n90\n", "format 2"),
     ],
 )
