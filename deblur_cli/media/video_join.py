@@ -21,6 +21,7 @@ from deblur_cli.media.video_writer import container_options, limit_options, orig
 
 _MOST_CODES = 255
 """Time codes a second that QuickTime's track of them can count; of a single frame the muxer takes the clock's rate."""
+_CLOSE = Fraction(1, 1000)
 _MATROSKA = frozenset({".mkv", ".webm"})
 
 
@@ -157,7 +158,9 @@ def join_segments(
                 needed = math.ceil(sum(segment.stat().st_size for segment in segments) / 1e6)
                 raise DiskFullError(f"{target}: the disk is full; joining the segments needs about {needed} MB")
             raise VideoError(f"{target}: its segments cannot be joined ({ffmpeg.failure(told.returncode, messages)})")
-        _check(target, temporary, stamps, drift=not container.exact)
+        later = _check(target, temporary, stamps, drift=not container.exact)
+        if later > _CLOSE and container.format in source.container.split(","):  # else `copied` has said so
+            lost.append(f"the clock's zero: all streams are shown {float(later) * 1000:.0f} milliseconds later")
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(target)
@@ -217,18 +220,19 @@ def _begin(part: Sequence[Fraction]) -> int:
     return math.ceil(part[0] * 1_000_000)
 
 
-def _check(target: Path, written: Path, expected: Sequence[Fraction], *, drift: bool) -> None:
+def _check(target: Path, written: Path, expected: Sequence[Fraction], *, drift: bool) -> Fraction:
     """Raises VideoError unless `written` shows its frames at the times `expected`, to a millisecond for Matroska.
 
-    With `drift` all of them may be later by the same time.
+    With `drift` all of them may be later by the same time, which is returned.
     """
     found = timestamps(written)
     if len(found) != len(expected):
         raise VideoError(f"{target}: joining has lost frames: {len(found)} of {len(expected)} are there")
     shift = found[0] - expected[0] if drift else Fraction(0)
     error = max(abs(one - other - shift) for one, other in zip(found, expected, strict=True))
-    if error > Fraction(1, 1000):
+    if error > _CLOSE:
         raise VideoError(f"{target}: joining has moved frames by up to {float(error) * 1000:.1f} ms")
+    return shift
 
 
 def _decoded_timestamps(path: Path) -> list[Fraction]:

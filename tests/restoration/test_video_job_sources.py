@@ -96,6 +96,15 @@ def test_a_folder_with_a_line_break_in_its_name(tmp_path: Path) -> None:
     assert timestamps(folder / "a\nb.mp4") == timestamps(clip)
 
 
+@pytest.mark.parametrize(("codec", "lines"), [("flv", 1), ("libx264", 0)])
+def test_a_flash_video_whose_clock_begins_later_is_said_to(codec: str, lines: int, tmp_path: Path) -> None:
+    source = make(tmp_path / "in.flv", *PICTURE, "-c:v", codec)
+    told = restore_video(source, tmp_path / "out.flv", restorer(), VideoSettings()).warnings
+    (later,) = {one - other for one, other in zip(timestamps(tmp_path / "out.flv"), timestamps(source), strict=True)}
+    line = f"the clock's zero: all streams are shown {float(later) * 1000:.0f} milliseconds later"
+    assert told == (line,) * lines and (later > 0) == bool(lines)
+
+
 def test_alpha_is_said_of_a_webm_whose_source_was_none(tmp_path: Path) -> None:
     transparent = ("-vf", "format=yuva444p10,colorchannelmixer=aa=0.5")
     source = make(tmp_path / "logo.mov", *PICTURE, *transparent, "-c:v", "prores_ks", "-pix_fmt", "yuva444p10le")
