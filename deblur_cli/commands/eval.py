@@ -93,7 +93,7 @@ def evaluate(
     engines = [engine_options(name, device, precision, tile, overlap, None) for name in names]
     if require_complete and (limit or sequence):
         raise UsageError(f"{'--limit' if limit else '--sequence'} and --require-complete contradict each other")
-    from deblur_cli.evaluation.outputs import check_files, check_save
+    from deblur_cli.evaluation.outputs import check_files, check_inputs, check_save
 
     if not names and (save or journal):
         option = "--save" if save else "--journal"
@@ -117,10 +117,12 @@ def evaluate(
     from deblur_cli.restoration.processes import Processes
 
     processes = Processes(device, advice="with --journal FILE, the same command goes on from what there is")
+    others = [RestoredPictures(folder, dataset, resolve_device(processes.device), whole) for folder in restored or []]
+    check_inputs(files, whole, others, map(Path, names))
     report, views = _score(
         dataset,
         engines,
-        [RestoredPictures(folder, dataset, resolve_device(processes.device), whole) for folder in restored or []],
+        others,
         processes,
         rounding=not as_float,
         keep_state=not no_state,

@@ -23,6 +23,8 @@ def check_files(files: Mapping[str, Path | None], save: Path | None) -> None:
     for option, path in files.items():
         if path is None:
             continue
+        if str(path) == "-":
+            raise UsageError(f"{option} takes a file; the table goes to standard output already")
         if path.is_dir():
             raise UsageError(f"'{path}' is a folder; name a file to write")
         if not path.parent.is_dir():
@@ -33,6 +35,22 @@ def check_files(files: Mapping[str, Path | None], save: Path | None) -> None:
         if save is not None and save.resolve().is_relative_to(resolved):
             raise UsageError(f"{option} '{path}' is in the way of --save '{save}', which takes a folder")
         taken[resolved] = option
+
+
+def check_inputs(
+    files: Mapping[str, Path | None],
+    dataset: Dataset,
+    restored: Iterable[RestoredPictures] = (),
+    weights: Iterable[Path] = (),
+) -> None:
+    """Raise UsageError where one of the `files` of `check_files` is one that is read: a picture of `dataset`, one that
+    was `restored` elsewhere, or the `weights` of a network."""
+    there = {path.resolve(): option for option, path in files.items() if path is not None and path.exists()}
+    if not there:
+        return
+    for path in _scored(dataset, restored) | {path.resolve() for path in weights}:
+        if option := there.get(path):
+            raise UsageError(f"{option} would write over '{files[option]}', which is read; name another file")
 
 
 def check_save(save: Path, dataset: Dataset) -> None:
@@ -67,8 +85,7 @@ def folders_for(
             name = f"{plain}-{number}"
         taken.add(name.casefold())
         folders[label] = save / name
-    scored = {file.resolve() for pair in dataset.pairs for file in (pair.blurred, pair.sharp, *pair.frames)}
-    scored |= {file.resolve() for one in restored for file in one.files}
+    scored = _scored(dataset, restored)
     options = {path.resolve(): option for option, path in files.items() if path is not None}
     for folder in folders.values():
         if option := options.get(folder.resolve()):
@@ -79,3 +96,9 @@ def folders_for(
             if option := options.get(target.resolve()):
                 raise UsageError(f"{option} and --save would both write '{target}'; name another file")
     return folders
+
+
+def _scored(dataset: Dataset, restored: Iterable[RestoredPictures]) -> set[Path]:
+    """The files of the pictures that are scored, resolved."""
+    files = {file.resolve() for pair in dataset.pairs for file in (pair.blurred, pair.sharp, *pair.frames)}
+    return files | {file.resolve() for one in restored for file in one.files}

@@ -92,6 +92,26 @@ def test_a_report_that_cannot_be_written_costs_no_other(evaluate, tmp_path: Path
     assert [file.exists() for file in files] == [False, True, True]
 
 
+@pytest.mark.parametrize(
+    ("option", "read"),
+    [
+        ("--html", "data/test/GOPR0410_11_00/sharp/000002.png"),
+        ("--csv", "others/000000.png"),
+        ("--json", "own.safetensors"),
+    ],
+)
+def test_no_file_is_written_over_what_is_read(evaluate, tmp_path: Path, option: str, read: str) -> None:  # type: ignore[no-untyped-def]
+    data, others, weights = gopro(tmp_path / "data"), tmp_path / "others", tmp_path / "own.safetensors"
+    write(others / "000000.png", noise(0))
+    save_weights(create_model("test-tiny"), weights, name="test-tiny", options={"width": 8}, card={})
+    before = (tmp_path / read).read_bytes()
+    result = evaluate(data, "--limit", 1, "-m", weights, "--restored", others, option, tmp_path / read)
+    assert result.code == 2 and result.stderr == (
+        f"deblur: {option} would write over '{tmp_path / read}', which is read; name another file\n"
+    )
+    assert (tmp_path / read).read_bytes() == before
+
+
 def test_pictures_are_not_saved_over_those_that_are_scored(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     blurred, sharp = tmp_path / "out/test-tiny", tmp_path / "sharp"
     write_pair(blurred / "street/1.png", sharp / "street/1.png")
@@ -317,6 +337,7 @@ def test_a_video_that_was_left_in_the_middle_begins_anew(evaluate, tmp_path: Pat
         (["data", "--journal", "notes"], "'notes' is no journal of deblur eval"),
         (["data", "--require-complete"], "GOPRO test is not complete: 3/1111 pairs"),
         (["data", "--csv", "data"], "is a folder"),
+        (["data", "--csv", "-"], "--csv takes a file; the table goes to standard output already"),
         (["data", "--json", "missing/scores.json"], "make 'missing' first"),
         (["data", "--save", "data/test/restored"], "--save cannot be inside the pictures"),
         (["data", "--save", "file"], "--save takes a folder"),
