@@ -16,6 +16,9 @@ from deblur_cli import errors
 from deblur_cli.app import LOGGED, app
 from deblur_cli.commands.console import say
 
+_MAY_BE_EMPTY = ("--suffix", "--preset", "--ffmpeg-args")
+"""Options that say something, or nothing, with an empty word."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `deblur` with `arguments` (the process's own by default); returns the exit code."""
@@ -26,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     with _logging_to_stderr():
         try:
+            _refuse_empty(arguments)
             result = typer.main.get_command(app).main(args=arguments, prog_name="deblur", standalone_mode=False)
             sys.stdout.flush()  # here, where a reader that has gone can still be dealt with
         except BrokenPipeError:
@@ -53,6 +57,15 @@ def _open_streams() -> None:
             setattr(sys, name, stream)
         if name == "stdout" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Raise for an empty word where a name is wanted: it would stand for the folder that the user is in."""
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        option, is_given, value = word.partition("=") if word.startswith("--") else (before, "=", word)
+        if is_given and not value and option not in _MAY_BE_EMPTY:
+            behind = f" behind '{option}'" if option else ""
+            raise errors.UsageError(f"there is an empty word{behind}; is a variable of the shell not set?")
 
 
 def _explain(error: Exception) -> int:

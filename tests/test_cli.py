@@ -129,6 +129,30 @@ def test_wrong_usage_is_one_line_and_suggests(run: Run, arguments: list[str], co
     assert complaint in one_line(result.stderr)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "behind"),
+    [
+        (["image", ""], " behind 'image'"),
+        (["image", "a.jpg", "-o", ""], " behind '-o'"),
+        (["video", "a.mp4", "--frames="], " behind '--frames'"),
+        (["synth", "a.jpg", ""], " behind 'a.jpg'"),
+        ([""], ""),
+    ],
+)
+def test_an_empty_word_does_not_stand_for_this_folder(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], behind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(arguments)
+    assert result.code == errors.EXIT_USAGE
+    assert one_line(result.stderr) == f"deblur: there is an empty word{behind}; is a variable of the shell not set?\n"
+
+
+@pytest.mark.parametrize("option", [["--suffix", ""], ["--suffix="]])
+def test_a_suffix_may_be_empty(run: Run, option: list[str]) -> None:
+    assert "'nowhere'" in one_line(run(["image", "nowhere", "-o", "out", *option]).stderr)
+
+
 def test_wrong_usage_says_where_help_is(run: Run) -> None:
     assert "(see 'deblur models --help')" in run(["models", "--nothing"]).stderr
 
