@@ -20,8 +20,31 @@ if TYPE_CHECKING:
     from deblur_cli.restoration.restorer import Restorer
 
 
-def check_model(name: str) -> None:
-    """Raise for a network that there is not, so that it is known even where there is nothing to do."""
+def check_engine(engine: dict[str, Any]) -> None:
+    """Raise for a network, device, precision or tile that there is not, so that it is known even where there is nothing
+    to do."""
+    from deblur_cli.restoration.device import resolve_device, resolve_precision
+    from deblur_cli.restoration.planner import parse_tile
+
+    _check_model(engine["model"])
+    parse_tile(engine["tile"])
+    resolve_precision(engine["precision"], resolve_device(engine["device"]))
+
+
+def check_report(report: Path, plan: Plan, model: str, noun: str) -> None:
+    """Raise for a report that cannot be written, or would be over the weights or a file of this run (each a `noun`)."""
+    if not report.parent.is_dir():
+        raise UsageError(f"the report '{report}' has no folder to lie in; make '{report.parent}' first")
+    if str(report) == "-":
+        raise UsageError("the report is a file; what is printed goes to standard output already")
+    taken = {path.resolve() for item in plan.items for path in (item.source, item.target, Path(model)) if path}
+    if report.is_dir() or report.resolve() in taken:
+        what = f"a folder, the weights or a {noun} of this run"
+        raise UsageError(f"the report cannot be written to '{report}', which is {what}")
+
+
+def _check_model(name: str) -> None:
+    """Raise for a network that there is not."""
     from models import hub, list_models, model_info
 
     if name.startswith(hub.PREFIX):
@@ -34,17 +57,6 @@ def check_model(name: str) -> None:
     if path.suffix or path.name != name:
         raise UsageError(f"there is no file of weights '{name}'")
     model_info(network)  # complains, and suggests names
-
-
-def check_report(report: Path, plan: Plan, noun: str) -> None:
-    """Raise for a report that cannot be written, or would be over a file of this run (of which each is a `noun`)."""
-    if not report.parent.is_dir():
-        raise UsageError(f"the report '{report}' has no folder to lie in; make '{report.parent}' first")
-    if str(report) == "-":
-        raise UsageError("the report is a file; what is printed goes to standard output already")
-    taken = {path.resolve() for item in plan.items for path in (item.source, item.target) if path}
-    if report.is_dir() or report.resolve() in taken:
-        raise UsageError(f"the report cannot be written to '{report}', which is a folder or a {noun} of this run")
 
 
 def load_restorer(engine: dict[str, Any], notify: Callable[[str], None]) -> Restorer:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deblur_cli.commands.batch import (
-    check_model,
+    check_engine,
     check_report,
     kinds,
     load_restorer,
@@ -95,13 +95,13 @@ def image(
         _restore_stream(inputs, output, engine, format_name, quality, compare, overwrite)
         return
     plan = _plan(inputs, output, suffix=suffix, format_name=format_name, overwrite=overwrite, compare=compare)
-    check_model(model)
+    check_engine(engine)
     if dry_run:
         if report:
             raise UsageError("--dry-run writes nothing, and so no --report either")
         raise typer.Exit(print_plan(plan) if processes.is_first else EXIT_OK)
     if report:
-        check_report(report, plan, "photo")
+        check_report(report, plan, model, "photo")
     # Nobody begins to write before all have seen what is there, and all go by what the first has seen.
     plan = processes.gather(plan)[0]
     code = _restore_files(plan, engine, processes, report, jobs=jobs, quality=quality, compare=compare)
@@ -202,6 +202,8 @@ def _restore_stream(
     from deblur_cli.restoration.photo_batch import restore_photo
     from deblur_cli.restoration.report import explain
 
+    if len(inputs) == 1 and inputs[0] != STREAM and not os.path.lexists(inputs[0]):
+        raise UsageError(f"there is no file '{inputs[0]}'")
     if len(inputs) != 1 or (inputs[0] != STREAM and not Path(inputs[0]).is_file()):
         raise UsageError("with '-' there is one photo: from standard input, or from a file to standard output")
     target = None if output in (None, STREAM) else Path(str(output))

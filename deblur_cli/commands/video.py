@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deblur_cli.commands.batch import (
-    check_model,
+    check_engine,
     check_report,
     kinds,
     load_restorer,
@@ -129,13 +129,13 @@ def video(
     plan = _plan(inputs, output, suffix=suffix, codec=codec, frames=frames, overwrite=overwrite, compare=compare)
     if rate is not None and not any(item.source.is_dir() for item in plan.items):
         raise UsageError("--rate is for folders of pictures; videos have times of their own, and it has nothing to do")
-    check_model(model)
+    check_engine(engine)
     if dry_run:
         if report:
             raise UsageError("--dry-run writes nothing, and so no --report either")
         raise typer.Exit(print_plan(plan))
     if report:
-        check_report(report, plan, "video")
+        check_report(report, plan, model, "video")
     raise typer.Exit(_restore(plan, engine, settings, report, overwrite=overwrite))
 
 
