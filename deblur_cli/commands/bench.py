@@ -41,6 +41,8 @@ def bench(
     names = model_names(model)
     if json is not None and (json.is_dir() or not json.parent.is_dir()):
         raise UsageError(f"'{json}' cannot be written: it is a folder, or its folder is not there")
+    if json is not None and json.resolve() in {Path(name).resolve() for name in names}:
+        raise UsageError(f"--json would write over '{json}', the weights that are timed; name another file")
     from rich.console import Console
 
     from deblur_cli.evaluation.speed import compare, load_or_create

@@ -76,6 +76,8 @@ def synth(
     photos = [file.path for file in gather_photos(stills).files] if stills else []
     if not photos and not clips:
         raise UsageError(f"there is no photo or video in {', '.join(inputs)}")
+    if sheet and sheet.resolve() in {photo.resolve() for photo in photos}:
+        raise UsageError(f"--sheet {sheet} would write over a photo that is given; name another file")
     taken = {_STILLS}
     sequences = [_unused(clip.stem, taken) for clip in clips]
     for sequence in [*([_STILLS] if photos else []), *sequences]:

@@ -13,6 +13,8 @@ import pytest
 
 from deblur_cli.evaluation import speed as module
 from deblur_cli.evaluation.speed import Speed, Timing
+from models import create_model
+from models.weights import load_model, save_weights
 from tests.forked import MAIN, forked
 
 Run = Callable[[list[str]], Any]
@@ -49,6 +51,15 @@ def test_each_network_is_timed_at_each_size(run: Run, monkeypatch: pytest.Monkey
     result = run(["bench", "-m", "lite", "-m", "test-tiny", *sizes])
     assert result.code == 0
     assert asked == [(name, *size) for name in ("lite", "test-tiny") for size in ((32, 16), (64, 48))]
+
+
+def test_the_times_are_not_written_over_the_weights(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stand_in(monkeypatch, Timing("fp32", (0.01,), None, None, 1e9))
+    weights = tmp_path / "own.safetensors"
+    save_weights(create_model("test-tiny"), weights, name="test-tiny", options={"width": 8}, card={})
+    result = run(["bench", "-m", str(weights), "--size", "32x16", "--json", str(weights)])
+    assert result.code == 2 and "would write over" in result.stderr
+    assert load_model(weights).info.name == "test-tiny"
 
 
 def test_a_frame_that_does_not_fit_is_a_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

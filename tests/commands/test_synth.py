@@ -46,6 +46,14 @@ def test_one_bad_file_ends_nothing_but_is_said(tmp_path: Path, photos: Path, run
     assert alone.code == 1 and alone.stdout == "" and len(alone.stderr.strip().splitlines()) == 1
 
 
+def test_the_sheet_is_not_written_over_a_photo(tmp_path: Path, photos: Path, run) -> None:
+    photo = next(photos.glob("*.png"))
+    before = photo.read_bytes()
+    result = run(["synth", str(photos), "-o", str(tmp_path / "out"), "--sheet", str(photo)])
+    assert result.code == 2 and "would write over a photo" in result.stderr
+    assert photo.read_bytes() == before and not (tmp_path / "out").exists()
+
+
 def test_the_sheet_may_lie_in_the_folder_that_is_made(tmp_path: Path, photos: Path, run) -> None:
     sheet = tmp_path / "new" / "out" / "sheet.png"
     assert run(["synth", str(photos), "-o", str(sheet.parent), "--sheet", str(sheet)]).code == 0
