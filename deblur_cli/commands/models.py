@@ -104,7 +104,7 @@ def _overview(entries: list[Entry], *, plain: bool) -> Table:
     for found in entries:
         facts = (
             found.info.name + (" (default)" if found.is_default else ""),
-            f"{found.parameters / 1e6:.1f} M",
+            f"{found.parameters / 1e6:.{1 if found.parameters >= 1e5 else 2}f} M",
             f"{found.gmacs:,.0f}",
             found.speed,
             _yes_no(found.info.recurrent),
@@ -186,6 +186,11 @@ def _print_facts(console: Console, title: str, facts: dict[str, str]) -> None:
     from rich.table import Table
 
     console.print(f"\n{title}", style="bold")
+    if not console.is_terminal:  # a line a fact, however long it is
+        width = max(map(len, facts))
+        for key, value in facts.items():
+            typer.echo(shown(f"  {key:<{width}}  {value}"))
+        return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -77,6 +77,19 @@ def test_one_network_whole(run: Callable[..., Any], shipped: str) -> None:
         assert part in result.stdout
 
 
+def test_a_pipe_gets_a_line_a_fact_without_padding(run: Callable[..., Any], shipped: str) -> None:
+    card = weights.shipped_weights("nafnet")[0].path.with_suffix(".json")
+    note = "how it was made, " * 100 + "and when"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "note": note}))
+    lines = run(["models", "nafnet"]).stdout.splitlines()
+    assert [line for line in lines if note in line] and not [line for line in lines if line.endswith(" ")]
+
+
+def test_the_smallest_network_has_a_size(run: Callable[..., Any]) -> None:
+    (line,) = [line for line in run(["models"]).stdout.splitlines() if line.startswith("cnn ")]
+    assert line.split()[1] == "0.02"
+
+
 def test_a_network_without_weights_says_so(
     run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
