@@ -127,15 +127,22 @@ class EncodedOutput:
         """What was chosen for the target, and so for its segments."""
         self.identity: Sequence[str] = [self.encoding.pixels, *self.encoding.arguments]
         self._extra = split_arguments(settings.extra, container_of(target))
+        self._filtered = any(value_of(name, self._extra[0]) for name in ("vf", "filter"))
         self._shape: list[str] = []
         if reader.info is None and (aspect := _pixel_aspect(reader)):  # that of a video file is the writer's to keep
             whole = aspect * Fraction(reader.video.width, reader.video.height)
             self._shape = ["-aspect", f"{whole.numerator}:{whole.denominator}"]
 
-    def segment(self, number: int, first_frame: int) -> VideoWriter:
-        """As `Output` says."""
-        return VideoWriter(
-            self._folder / self.name(number),
+    @contextmanager
+    def segment(self, number: int, first_frame: int) -> Iterator[Sink]:
+        """As `Output` says.
+
+        Raises:
+            VideoError: a filter of the settings leaves frames out, or makes more of them.
+        """
+        path = self._folder / self.name(number)
+        writer = VideoWriter(
+            path,
             self._source,
             self._reader.video,
             # Not `auto`: in the segments' container another codec might be the usual one.
@@ -145,6 +152,11 @@ class EncodedOutput:
             extra=[*self._shape, *self._extra[0]],
             with_streams=False,
         )
+        with writer:
+            yield writer
+        if self._filtered and path.exists() and (found := len(timestamps(path))) != writer.frames:
+            path.unlink()
+            raise VideoError(f"{path}: a filter of --ffmpeg-args makes {found} frames of {writer.frames}; it must not")
 
     def size(self, number: int) -> int:
         """As `Output` says."""

@@ -314,6 +314,20 @@ def test_arguments_for_ffmpeg_reach_the_encoder_and_the_file(clip: Path, tmp_pat
 
 
 @pytest.mark.usefixtures("short_segments")
+@pytest.mark.parametrize("words", ["-vf fps=10", "-filter:v tinterlace"])
+def test_a_filter_that_changes_the_number_of_frames_is_said_behind_the_first_segment(
+    words: str, clip: Path, tmp_path: Path
+) -> None:
+    done: list[int] = []
+    changing, turning = (VideoSettings(preset="ultrafast", extra=tuple(each.split())) for each in (words, "-vf hflip"))
+    with pytest.raises(VideoError, match=r"a filter of --ffmpeg-args makes \d frames of 5; it must not"):
+        restore_video(clip, tmp_path / "a.mp4", restorer(), changing, progress=lambda count, _: done.append(count))
+    assert max(done) == 5
+    restore_video(clip, tmp_path / "a.mp4", restorer(), turning)
+    assert timestamps(tmp_path / "a.mp4") == timestamps(clip)
+
+
+@pytest.mark.usefixtures("short_segments")
 def test_a_codec_of_the_source_that_the_target_does_not_hold_is_replaced(tmp_path: Path) -> None:
     source = make(tmp_path / "a.webm", *PICTURE, "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8")
     restore_video(source, tmp_path / "a.ts", restorer(), QUICKLY)
