@@ -34,8 +34,13 @@ class Lpips:
     def __init__(self, device: torch.device) -> None:
         try:
             from lpips import LPIPS
-        except (ImportError, RuntimeError) as error:  # the second: a torchvision that was built for another torch
+        except ImportError as error:
             raise UsageError(f"LPIPS takes a package: pip install lpips ({error})") from error
+        except RuntimeError as error:
+            raise UsageError(
+                f"LPIPS needs a torchvision that was built for this torch, {torch.__version__}; install the one of the "
+                f"same release and kind ({error})"
+            ) from error
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the package calls torchvision in a way that has grown old
             try:

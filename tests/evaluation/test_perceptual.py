@@ -122,9 +122,15 @@ def test_a_picture_that_is_too_small_fails_alone(
     assert "failed and in no mean: 1" in result.stdout
 
 
-@pytest.mark.parametrize("fault", [ImportError("No module named 'lpips'"), RuntimeError("operator does not exist")])
+@pytest.mark.parametrize(
+    ("fault", "advice"),
+    [
+        (ImportError("No module named 'lpips'"), "pip install lpips"),
+        (RuntimeError("operator does not exist"), f"a torchvision that was built for this torch, {torch.__version__}"),
+    ],
+)
 def test_what_to_install_is_said_in_one_line_before_the_work(
-    evaluate: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, fault: Exception
+    evaluate: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, fault: Exception, advice: str
 ) -> None:
     class Broken:
         def find_spec(self, name: str, *_: object) -> None:
@@ -135,7 +141,7 @@ def test_what_to_install_is_said_in_one_line_before_the_work(
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     result = evaluate()
     assert (result.code, result.stdout) == (2, "")
-    assert "pip install lpips" in result.stderr and str(fault) in result.stderr
+    assert advice in result.stderr and str(fault) in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
