@@ -28,7 +28,7 @@ from deblur_cli.media.frame_folders import (
 )
 from deblur_cli.media.probe import VideoInfo, probe
 from deblur_cli.media.video import Frame, as_meant
-from deblur_cli.media.video_join import join_segments, segment_suffix
+from deblur_cli.media.video_join import join_segments, segment_suffix, timestamps
 from deblur_cli.media.video_reader import VideoReader
 from deblur_cli.media.video_writer import VideoWriter
 from deblur_cli.restoration import yuv
