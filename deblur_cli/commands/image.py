@@ -133,14 +133,14 @@ def _restore_files(
 ) -> int:
     from deblur_cli.restoration.photo_batch import restore_photos, share_of
 
-    outcomes: list[Outcome] = []
+    outcomes: dict[Path, Outcome] = {}
     share = share_of(plan, processes)
     to_restore = {item.source for item in share.having("restore")}
     progress = Progress(len(to_restore), "photos", visible=processes.is_first)
     restorer = load_restorer(engine, progress.say) if to_restore else None
 
     def done(outcome: Outcome) -> None:
-        outcomes.append(outcome)
+        outcomes[outcome.source] = outcome
         if outcome.source in to_restore:
             progress.advance(_line(outcome))
 
@@ -158,7 +158,7 @@ def _restore_files(
         finally:
             # What is left to do is short, and all that tells the user what became of the photos.
             with on_termination(signal.SIG_IGN):
-                code = _conclude(plan, outcomes, restorer, processes, report, interrupted)
+                code = _conclude(plan, [*outcomes.values()], restorer, processes, report, interrupted)
     return code
 
 

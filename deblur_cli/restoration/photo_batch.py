@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -91,7 +92,8 @@ def restore_photos(
         jobs: how many photos are read ahead, and how many are written behind.
         quality: of lossy formats, 1 to 100; by default as `photos.write` says.
         compare: write the blurred and the restored photo side by side.
-        done: called in the calling thread with each outcome as soon as it stands.
+        done: called in the calling thread with each outcome as soon as it stands; once more where an interruption came
+            into that.
 
     Raises:
         KeyboardInterrupt: after the files that are being written have been finished (and `done` has heard of them).
@@ -99,9 +101,9 @@ def restore_photos(
     outcomes: dict[Path, Outcome] = {}
 
     def finish(outcome: Outcome) -> None:
-        outcomes[outcome.source] = outcome
-        if done is not None:
+        if outcome.source not in outcomes and done is not None:
             done(outcome)
+        outcomes[outcome.source] = outcome
 
     for item in plan.items:
         if item.action != "restore":
@@ -192,7 +194,10 @@ class _Pipeline:
             source_bytes=read.source_bytes,
             warnings=tuple(read.photo.warnings),
         )
-        self.writing.append((item, _size(result), writers.submit(_write, result, begun, item, self.quality)))
+        # An interruption may come at any moment: what is being written must be known of before it is begun.
+        promised: Future[Outcome] = Future()
+        self.writing.append((item, _size(result), promised))
+        writers.submit(_fulfil, promised, partial(_write, result, begun, item, self.quality))
 
     def _collect_written(self, *, leave: int) -> None:
         """Hear of the writes that have ended, in their order, and wait until at most `leave` are under way."""
@@ -203,8 +208,17 @@ class _Pipeline:
             except Exception as error:  # noqa: BLE001  (as above)
                 self.disk_full = self.disk_full or is_disk_full(error)
                 outcome = Outcome(item.source, item.target, "failed", explain(error, item.source))
-            self.writing.popleft()
             self.finish(outcome)
+            self.writing.popleft()  # last, or an interruption on the way would lose the outcome
+
+
+def _fulfil(future: Future[Outcome], work: Callable[[], Outcome]) -> None:
+    """Do what `future` is promised of, unless that was cancelled."""
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(work())
+        except Exception as error:  # noqa: BLE001  (whoever asks for the result gets it)
+            future.set_exception(error)
 
 
 def _read(source: Path) -> _Read:
