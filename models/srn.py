@@ -39,9 +39,10 @@ class ConvLSTM(nn.Module):
     def forward(self, x: Tensor, state: State) -> State:
         """N×C×H×W and the state before to the new state, whose first, the hidden one, is the output."""
         hidden, cell = state
-        admit, candidate, keep, show = self.gates(torch.cat([x, hidden], dim=1)).chunk(4, dim=1)
-        cell = torch.sigmoid(keep + self.forget_bias) * cell + torch.sigmoid(admit) * torch.tanh(candidate)
-        return torch.sigmoid(show) * torch.tanh(cell), cell
+        input_gate, candidate, forget_gate, output_gate = self.gates(torch.cat([x, hidden], dim=1)).chunk(4, dim=1)
+        kept = torch.sigmoid(forget_gate + self.forget_bias) * cell
+        cell = kept + torch.sigmoid(input_gate) * torch.tanh(candidate)
+        return torch.sigmoid(output_gate) * torch.tanh(cell), cell
 
 
 class SRN(nn.Module):
@@ -57,13 +58,13 @@ class SRN(nn.Module):
         super().__init__()
         fine, middle, coarse = _CHANNELS
         # The blurred image, and what the coarser scale made of it.
-        self.encoder1 = _with_blocks(nn.Conv2d(6, fine, 5, padding=2), fine)
-        self.encoder2 = _with_blocks(nn.Conv2d(fine, middle, 5, stride=2, padding=2), middle)
-        self.encoder3 = _with_blocks(nn.Conv2d(middle, coarse, 5, stride=2, padding=2), coarse)
+        self.encoder1 = _encoder(nn.Conv2d(6, fine, 5, padding=2), fine)
+        self.encoder2 = _encoder(nn.Conv2d(fine, middle, 5, stride=2, padding=2), middle)
+        self.encoder3 = _encoder(nn.Conv2d(middle, coarse, 5, stride=2, padding=2), coarse)
         self.lstm = ConvLSTM(coarse) if lstm else None
-        self.decoder3 = _ending_with(nn.ConvTranspose2d(coarse, middle, 4, stride=2, padding=1), coarse, nn.ReLU())
-        self.decoder2 = _ending_with(nn.ConvTranspose2d(middle, fine, 4, stride=2, padding=1), middle, nn.ReLU())
-        self.decoder1 = _ending_with(nn.Conv2d(fine, 3, 5, padding=2), fine)
+        self.decoder3 = _decoder(nn.ConvTranspose2d(coarse, middle, 4, stride=2, padding=1), coarse, nn.ReLU())
+        self.decoder2 = _decoder(nn.ConvTranspose2d(middle, fine, 4, stride=2, padding=1), middle, nn.ReLU())
+        self.decoder1 = _decoder(nn.Conv2d(fine, 3, 5, padding=2), fine)
         begin_with_the_picture(self)
 
     def forward(self, blurred: Tensor, state: States | None = None) -> tuple[Tensor | list[Tensor], States | None]:
@@ -101,11 +102,11 @@ class SRN(nn.Module):
         return restored, state
 
 
-def _with_blocks(convolution: nn.Module, channels: int) -> nn.Sequential:
+def _encoder(convolution: nn.Module, channels: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.ReLU(inplace=True), *(ResBlock(channels) for _ in range(3)))
 
 
-def _ending_with(convolution: nn.Module, channels: int, *activation: nn.Module) -> nn.Sequential:
+def _decoder(convolution: nn.Module, channels: int, *activation: nn.Module) -> nn.Sequential:
     return nn.Sequential(*(ResBlock(channels) for _ in range(3)), convolution, *activation)
 
 
@@ -114,7 +115,7 @@ def _merged(coarser: State | None, before: State | None) -> State | None:
     what there is of the two. A mean of both would halve either's detail at each frame."""
     if coarser is None or before is None:
         return coarser or before
-    size, half = (before[0].shape[2], before[0].shape[3]), before[0].shape[1] // 2
+    size, half = before[0].shape[2:], before[0].shape[1] // 2
     hidden, cell = (
         torch.cat([other[:, :half], _resized(one[:, half:], size)], dim=1)
         for one, other in zip(coarser, before, strict=True)
@@ -126,12 +127,11 @@ def _fitted(state: State | None, bottleneck: Tensor) -> State:
     """The state of another scale or frame, resized to the bottleneck's height and width; zeros where there is none."""
     if state is None:
         return torch.zeros_like(bottleneck), torch.zeros_like(bottleneck)
-    height, width = bottleneck.shape[2:]
     hidden, cell = state
-    return _resized(hidden, (height, width)), _resized(cell, (height, width))
+    return _resized(hidden, bottleneck.shape[2:]), _resized(cell, bottleneck.shape[2:])
 
 
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+def _resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
     return functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
 
 

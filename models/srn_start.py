@@ -15,20 +15,23 @@ from torch import nn
 
 from models.blocks import ResBlock
 
-# Of what a residual branch adds, with Xavier's weights, how much a new one does.
+# A new residual branch adds this share of what it would add with Xavier's weights.
 _BRANCH = 0.1
-# How far on the open side of their ReLU the ways up begin.
+# Bias of the transposed convolutions, so that the ReLUs behind them begin open.
 _OPEN = 0.3
-# How strongly the picture enters the LSTM; at a half its tanh would already bend white by a seventh.
+# Weight of the picture in the LSTM's candidate; at a half, its tanh would already darken white by a seventh.
 _CANDIDATE = 0.25
-# Its gates: three quarters of what is new and one quarter of what was, of which most is shown.
-_ADMIT = 1.1
-_SHOW = 2.0
-# How much each way up raises what is remembered, and what the channels that wait for it hold.
+# Biases of the LSTM's gates. The new cell is three quarters the candidate and one quarter the cell before (input and
+# forget gate), and most of it is given out (output gate).
+_INPUT_GATE = 1.1
+_OUTPUT_GATE = 2.0
+# By what each transposed convolution multiplies what is remembered.
 _RAISE = 2.0
+# Bias of the encoder's channels that are kept free for it: above zero, so that their ReLUs are open.
 _EMPTY = 1e-3
-# How strongly the finest level compares it with what is seen, and from which difference on that is no noise.
+# Weight of the difference between what is remembered and what is seen, at the finest level.
 _COMPARED = 1.5
+# Differences up to this count as noise.
 _MOVED = 0.06
 
 
@@ -42,7 +45,7 @@ def begin_with_the_picture(network: Any) -> None:
     the finest level compare the two. Residual branches begin small, and at zero in what holds the picture (Zhang,
     Dauphin, Ma, "Fixup initialization", ICLR 2019).
     """
-    if next(network.parameters()).is_meta:  # whose matrices would take torch's compiler, for nothing
+    if next(network.parameters()).is_meta:  # no values to set, and torch would load its compiler to set them
         return
     network.apply(_initialise)
     encoder1, encoder2, encoder3 = network.encoder1, network.encoder2, network.encoder3
@@ -63,7 +66,8 @@ def begin_with_the_picture(network: Any) -> None:
     shown = 1.0
     if network.lstm is not None:
         _remember(network.lstm, 48)
-        shown = math.tanh(math.tanh(_CANDIDATE * 0.5)) / (0.5 * (1 + math.exp(-_SHOW)))  # of mid-grey, as a share
+        # What share of mid-grey, 0.5, comes out of it.
+        shown = math.tanh(math.tanh(_CANDIDATE * 0.5)) / (0.5 * (1 + math.exp(-_OUTPUT_GATE)))
     difference = _COMPARED * torch.cat([-(_RAISE**2) * shown * torch.eye(3), torch.eye(3)], dim=1)
     for block in decoder1[:3]:
         compares = block.body[0]
@@ -105,5 +109,7 @@ def _remember(lstm: Any, channels: int) -> None:
     for gate in lstm.gates.weight.chunk(4):
         gate[:channels] = 0
     lstm.gates.weight.chunk(4)[1][:channels, :channels, 1, 1] = _CANDIDATE * torch.eye(channels)
-    for bias, value in zip(lstm.gates.bias.chunk(4), (_ADMIT, 0.0, -_ADMIT - lstm.forget_bias, _SHOW), strict=True):
+    # In the order of `ConvLSTM.forward`: input gate, candidate, forget gate, output gate.
+    values = (_INPUT_GATE, 0.0, -_INPUT_GATE - lstm.forget_bias, _OUTPUT_GATE)
+    for bias, value in zip(lstm.gates.bias.chunk(4), values, strict=True):
         bias[:channels] = value
