@@ -23,7 +23,6 @@ from models.registry import ModelError, ModelInfo, create_model, list_models, mo
 SHIPPED_FOLDER = Path(__file__).parent / "weights"
 
 _SUFFIX = ".safetensors"
-_UNTRAINED_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,19 @@ def load_model(name_or_path: str | Path) -> LoadedModel:
     return _load_file(Path(name_or_path))
 
 
+def untrained_model(name: str) -> LoadedModel:
+    """Network `name` with its default options and random weights, the same each time.
+
+    Raises:
+        ModelError: there is no such network.
+    """
+    info = model_info(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = create_model(name)
+    return LoadedModel(network.eval(), info, dict(info.options), path=None, sha256=None, card={})
+
+
 def save_weights(
     network: nn.Module,
     path: str | Path,
@@ -155,12 +167,8 @@ def _load_shipped(name: str, variant: str) -> LoadedModel:
     path = SHIPPED_FOLDER / f"{name}{'-' if variant else ''}{variant}{_SUFFIX}"
     if path.is_file():
         return _load_file(path, card=_card(path))
-    info = model_info(name)
-    if info.hidden and not variant:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_UNTRAINED_SEED)
-            network = create_model(name)
-        return LoadedModel(network.eval(), info, dict(info.options), path=None, sha256=None, card={})
+    if model_info(name).hidden and not variant:
+        return untrained_model(name)
     others = [weights.label for weights in shipped_weights(name)]
     remedy = f"there are {', '.join(others)}" if others else "train some, or give a file or hf:OWNER/REPO/FILE"
     raise ModelError(f"no weights are shipped for '{label}'; {remedy}")

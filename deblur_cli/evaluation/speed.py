@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import platform
 import signal
 import statistics
 import sys
@@ -26,11 +25,19 @@ import torch
 from torch import Tensor
 
 from deblur_cli.errors import OutOfMemoryError, UsageError
-from deblur_cli.restoration.device import PRECISIONS, is_out_of_memory, resolve_device, resolve_precision, synchronize
+from deblur_cli.restoration.device import (
+    PRECISIONS,
+    hardware_name,
+    is_out_of_memory,
+    resolve_device,
+    resolve_precision,
+    synchronize,
+)
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.tiling import pad
-from models import LoadedModel, ModelError, create_model, list_models, load_model, model_info
+from models import LoadedModel, ModelError, create_model, list_models, load_model
 from models.measure import macs
+from models.weights import untrained_model
 
 _log = logging.getLogger(__name__)
 
@@ -114,11 +121,7 @@ def load_or_create(name_or_path: str) -> LoadedModel:
     except ModelError:
         if name_or_path not in list_models(hidden=True):
             raise
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
-        network = create_model(name_or_path).eval()
-    info = model_info(name_or_path)
-    return LoadedModel(network, info, dict(info.options), path=None, sha256=None, card={})
+        return untrained_model(name_or_path)
 
 
 def compare(
@@ -159,7 +162,7 @@ def compare(
         height=height,
         macs=_macs(model, width, height),
         device=str(place),
-        hardware=torch.cuda.get_device_name(place) if place.type == "cuda" else platform.machine(),
+        hardware=hardware_name(place),
         threads=torch.get_num_threads(),
         tile=str(tile),
         eager=_measure_apart("eager", *asked),
@@ -235,9 +238,7 @@ def _measure_apart(path: Literal["eager", "engine"], *asked: Any) -> Timing | No
         except OutOfMemoryError:
             return None
         except BrokenProcessPool:
-            logging.getLogger(__name__).warning(
-                "a process that measured was ended, most often for want of memory, which it counts as"
-            )
+            _log.warning("a process that measured was ended, most often for want of memory, which it counts as")
             return None
 
 
@@ -309,7 +310,6 @@ def _memory(device: torch.device, *, peak: bool) -> int | None:
 
 
 def _macs(model: LoadedModel, width: int, height: int) -> int:
-    multiple = model.info.multiple_of
     with torch.device("meta"):
         network = create_model(model.info.name, **model.options).eval()
-    return macs(network, height + -height % multiple, width + -width % multiple)
+    return macs(network, model.info.padded(height), model.info.padded(width))

@@ -132,6 +132,11 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, dtype=PRECISIONS[precision])
 
 
+def hardware_name(device: torch.device) -> str:
+    """What `device` is: the model of a CUDA GPU, otherwise the machine's architecture, such as `x86_64` or `arm64`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until `device` has done all it was given, so that a clock read afterwards tells the truth."""
     if device.type == "cuda":
