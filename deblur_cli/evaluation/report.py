@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,26 +35,34 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class ModelReport:
-    """One network's benchmark, and what it ran as; or that of pictures, of which it is not known."""
+    """The benchmark of one network and what it ran as, or of `pictures` that were restored elsewhere.
+
+    Of pictures nothing but the label and the result is known: their other fields have the defaults.
+    """
 
     label: str
     """Tells this network from the others of the report."""
-    network: str | None
-    """Its name in the registry; None for pictures that were restored elsewhere."""
-    options: Mapping[str, Any]
-    weights: str | None
-    """Name of the file of weights; None for an untrained network."""
-    sha256: str | None
-    published: tuple[Score, ...]
-    device: str | None
-    hardware: str | None
-    threads: int | None
-    precision: str | None
-    tile: str | None
-    """As asked for: `auto`, 0 for whole images, or the side in pixels."""
-    overlap: int | None
-    """As asked for, in pixels; None for the network's own."""
     result: BenchmarkResult
+    network: str | None = None
+    """Its name in the registry."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """All options it was built with."""
+    weights: str | None = None
+    """Name of the file of weights; None for an untrained network."""
+    sha256: str | None = None
+    """Of the file of weights, hexadecimal; None for an untrained network."""
+    published: tuple[Score, ...] = ()
+    """Figures that were published for it, on whatever dataset."""
+    device: str | None = None
+    hardware: str | None = None
+    """Model of the GPU, or architecture of the processor."""
+    threads: int | None = None
+    precision: str | None = None
+    """The one that it ended with."""
+    tile: str | None = None
+    """As asked for: `auto`, 0 for whole images, or the side in pixels."""
+    overlap: int | None = None
+    """As asked for, in pixels; None for the network's own."""
     notes: tuple[str, ...] = ()
     """What the restorer had to say."""
     state: str = "none"
@@ -138,22 +145,23 @@ def describe(
     """`result` with what `restorer` is and ran as; the precision is the one that it ended with."""
     import torch
 
+    from deblur_cli.restoration.device import hardware_name
+
     model = restorer.model
-    on_gpu = restorer.device.type == "cuda"
     return ModelReport(
         label=label,
+        result=result,
         network=model.info.name,
         options=model.options,
         weights=model.path.name if model.path else None,
         sha256=model.sha256,
         published=model.info.published,
         device=str(restorer.device),
-        hardware=torch.cuda.get_device_name(restorer.device) if on_gpu else platform.machine(),
+        hardware=hardware_name(restorer.device),
         threads=torch.get_num_threads(),
         precision=restorer.precision,
         tile=str(tile),
         overlap=overlap,
-        result=result,
         notes=tuple(notes),
         state=("kept" if keep_state else "reset") if model.info.recurrent else "none",
     )
@@ -161,22 +169,7 @@ def describe(
 
 def describe_pictures(pictures: RestoredPictures, result: BenchmarkResult, *, label: str) -> ModelReport:
     """`result` of pictures that were restored elsewhere."""
-    return ModelReport(
-        label=label,
-        network=None,
-        options={},
-        weights=None,
-        sha256=None,
-        published=(),
-        device=None,
-        hardware=None,
-        threads=None,
-        precision=None,
-        tile=None,
-        overlap=None,
-        result=result,
-        pictures=pictures.folder,
-    )
+    return ModelReport(label=label, result=result, pictures=pictures.folder)
 
 
 def build_table(report: Report) -> Table:
