@@ -306,22 +306,7 @@ def _remarks(report: Report) -> Iterator[str]:
         else:  # All means of PSNR are compared with each other, so a pair that one cannot hold is in none.
             yield f"note: pairs of infinite PSNR, left out of every mean of PSNR and gain: {len(infinite)}"
     for model in report.models:
-        result = model.result
-        if result.restored.identical:
-            yield f"note: {model.label}: restored identical to the sharp image: {result.restored.identical}, PSNR inf"
-        if result.worst is not None:
-            yield f"{model.label}: worst is {result.worst.pair.label} with {result.worst.gain:+.2f} dB"
-        if model.state == "reset" and not dataset.video and len(dataset.pairs) > 1:
-            frames = " (a video's frames have their own folder and numbers in a row)"
-            how = frames if dataset.protocol == "pixelwise" else ""
-            yield f"note: {model.label}: recurrent, but begins anew with each picture, as these are no sequences{how}"
-        for note in model.notes:
-            yield f"note: {model.label}: {note}"
-        if result.failures:
-            names = [failure.pair.label for failure in result.failures]
-            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-            told = ", ".join(names[:_MOST_NAMES]) + more
-            yield f"note: {model.label}: failed and in no mean: {len(names)}: {told}"
+        yield from _remarks_on(model, dataset)
     if report.published_known:
         yield f"note: published figures are their authors', for all {dataset.expected:,} test pairs of {dataset.name}"
         if dataset.variant == "blur_gamma":
@@ -330,3 +315,22 @@ def _remarks(report: Report) -> Iterator[str]:
             yield "note: an SSIM published for Köhler is most often multi-scale: compare it with ms_ssim"
         if any(score.ssim_kind == "cw" for model in report.models for score in report.published(model)):
             yield "note: an SSIM of the complex wavelet kind compares with no column here"
+
+
+def _remarks_on(model: ModelReport, dataset: Dataset) -> Iterator[str]:
+    result = model.result
+    if result.restored.identical:
+        yield f"note: {model.label}: restored identical to the sharp image: {result.restored.identical}, PSNR inf"
+    if result.worst is not None:
+        yield f"{model.label}: worst is {result.worst.pair.label} with {result.worst.gain:+.2f} dB"
+    if model.state == "reset" and not dataset.video and len(dataset.pairs) > 1:
+        frames = " (a video's frames have their own folder and numbers in a row)"
+        how = frames if dataset.protocol == "pixelwise" else ""
+        yield f"note: {model.label}: recurrent, but begins anew with each picture, as these are no sequences{how}"
+    for note in model.notes:
+        yield f"note: {model.label}: {note}"
+    if result.failures:
+        names = [failure.pair.label for failure in result.failures]
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        told = ", ".join(names[:_MOST_NAMES]) + more
+        yield f"note: {model.label}: failed and in no mean: {len(names)}: {told}"
