@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,13 +18,13 @@ from torch import Tensor
 
 from deblur_cli.errors import DatasetError
 from deblur_cli.evaluation import multiscale
-from deblur_cli.evaluation.metrics import SIGMA, WINDOW, Scores, score
+from deblur_cli.evaluation.metrics import K1, K2, SIGMA, WINDOW, Scores, score
 
 _RANGE = 255.0
 _LUMA = (0.299, 0.587, 0.114)
 _ECC_STEPS = 100
 _ECC_SMOOTHING = 5
-_C1, _C2 = 0.01**2, 0.03**2
+_C1, _C2 = K1**2, K2**2  # of values in [0, 1]
 
 
 def score_trajectory(images: Sequence[Tensor], frames: Iterable[Tensor]) -> list[Scores]:
@@ -153,7 +152,7 @@ def _luma(image: Tensor) -> Tensor:
     return (image * image.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
 
 
-def _homography(sharp: np.ndarray, image: np.ndarray) -> Any:
+def _homography(sharp: np.ndarray, image: np.ndarray) -> np.ndarray:
     """3×3, from places in the sharp picture to those in the image."""
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ECC_STEPS, 0.0)
     one, other = (cv2.cvtColor(np.ascontiguousarray(values), cv2.COLOR_RGB2GRAY) for values in (sharp, image))

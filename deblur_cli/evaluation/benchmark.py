@@ -101,10 +101,12 @@ class BenchmarkResult:
 
     @property
     def restored(self) -> Summary:
+        """Means over the restored pictures."""
         return summarise_pairs(self.restored_scores, self.infinite)
 
     @property
     def blurred(self) -> Summary:
+        """Means over the blurred pictures."""
         return summarise_pairs(self.blurred_scores, self.infinite)
 
     @property
@@ -225,7 +227,7 @@ def benchmark(
             if look is not None and isinstance(attempt, _Attempt) and isinstance(result, ImageResult):
                 look(result, attempt.blurred, attempt.restored)
             if progress is not None:
-                progress(results[pair])
+                progress(result)
         if saving is not None:
             saving.result()
     ordered = [results[pair] for pair in own]

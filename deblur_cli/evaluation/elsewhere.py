@@ -36,7 +36,7 @@ class RestoredPictures:
     """
 
     timed = False
-    """What it took to restore them nobody knows."""
+    """How long it took to restore them is not known (see `FrameRestorer.timed`)."""
 
     def __init__(self, folder: Path, dataset: Dataset, device: torch.device, whole: Dataset | None = None) -> None:
         self.folder = folder.resolve()

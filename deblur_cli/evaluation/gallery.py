@@ -24,6 +24,7 @@ COUNT = 10
 _LONGEST = 1280
 _QUALITY = 88
 MEDIA_TYPE = "image/webp"
+"""Of the encoded pictures."""
 
 
 class Views(NamedTuple):

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from deblur_cli.errors import UsageError
@@ -30,9 +29,9 @@ RAN_AS = "device and precision"
 class Journal:
     """The results of a run, kept in a file.
 
-    with Journal(path, conditions) as journal:
-        done = journal.results("lite", dataset.pairs)
-        journal.add("lite", result)
+        with Journal(path, conditions) as journal:
+            done = journal.results("lite", dataset.pairs)
+            journal.add("lite", result)
 
     Args:
         path: the file; made where there is none.
@@ -61,9 +60,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         os.fsync(self._descriptor)
         os.close(self._descriptor)
 

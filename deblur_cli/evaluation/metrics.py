@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.nn import functional
 
 WINDOW = 11
-"""Side of the Gaussian window; an image smaller than this has no SSIM."""
+"""Side of SSIM's Gaussian window in pixels; an image smaller than this has no SSIM."""
 SIGMA = 1.5
+"""Its standard deviation in pixels."""
 _RADIUS = WINDOW // 2
 K1, K2 = 0.01, 0.03
 """Constants of all SSIMs, as parts of the data range."""
@@ -253,11 +254,11 @@ def smooth(maps: Tensor, dim: int) -> Tensor:
     # Shifted additions: in cache they are faster than convolutions of one channel, and no device rounds them to TF32.
     length = maps.shape[dim] - 2 * _RADIUS
     weights = _window().tolist()
-    smooth = maps.narrow(dim, _RADIUS, length) * weights[_RADIUS]
+    smoothed = maps.narrow(dim, _RADIUS, length) * weights[_RADIUS]
     for shift in range(_RADIUS):
-        smooth.add_(maps.narrow(dim, shift, length), alpha=weights[shift])
-        smooth.add_(maps.narrow(dim, 2 * _RADIUS - shift, length), alpha=weights[shift])
-    return smooth
+        smoothed.add_(maps.narrow(dim, shift, length), alpha=weights[shift])
+        smoothed.add_(maps.narrow(dim, 2 * _RADIUS - shift, length), alpha=weights[shift])
+    return smoothed
 
 
 def _similarity_sum(moments: Tensor, offset: Tensor, constants: tuple[float, float]) -> Tensor:

@@ -24,6 +24,7 @@ class FrameRestorer:
     """
 
     timed = True
+    """Whether the time that `restore` takes is the network's."""
 
     def __init__(self, restorer: Restorer, *, keep_state: bool) -> None:
         self.device: torch.device = restorer.device
