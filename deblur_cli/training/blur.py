@@ -49,7 +49,7 @@ class BlurSettings:
     """Probability of a foreground layer that moves by itself."""
     braced: float = 0.3
     """Probability that a camera that films is braced and knocked now and then: it is blurred for a frame or two, comes
-    back to where it was, and in between is still. The rest wander from frame to frame. Single frames know no such."""
+    back to where it was, and in between is still. The rest wander from frame to frame. Only for sequences."""
     linear: float = 0.3
     """Probability of averaging in linear light; the rest average encoded values, as GOPRO's `blur` pairs do."""
     saturation: float = 0.1
@@ -237,7 +237,10 @@ def synthesise(
 
 
 def degrade(images: Tensor, settings: BlurSettings, generator: torch.Generator, frames: int = 1) -> Tensor:
-    """What lens, sensor and file do to B×3×H×W exposures, in [0, 1]; alike to each `frames` that follow each other."""
+    """What lens, sensor and file make of B×3×H×W exposures, in [0, 1].
+
+    Each sequence of `frames` consecutive images gets the same degradations, equally strong.
+    """
 
     def chosen(probability: float) -> Tensor:
         return _chosen(len(images) // frames, probability, generator).repeat_interleave(frames)

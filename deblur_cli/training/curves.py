@@ -17,11 +17,17 @@ class Report:
     """What the loop tells after a step."""
 
     step: int
+    """Steps done, this one among them."""
     steps: int
+    """Of the whole run, by its recipe."""
     progress: float
+    """Share of the run that was done before this step, by steps or by the clock."""
     loss: float
+    """Weighted sum of the parts."""
     rate: float
+    """Learning rate."""
     elapsed: float
+    """Seconds of training so far, over all sessions of the run."""
     scores: dict[str, float] | None = None
     """Validation: PSNR in dB of each set and of its blurred input, where this step validated."""
     parts: dict[str, float] = field(default_factory=dict)
@@ -31,7 +37,12 @@ class Report:
 class Curves:
     """Losses and validation scores, to a CSV file always and to TensorBoard where it is installed.
 
-    `parts` names the parts of the loss that get a column each.
+    Args:
+        path: the CSV file.
+        from_step: what an earlier session wrote of the steps up to this one is kept.
+        active: whether to write at all; of several processes only one does.
+        parts: names of the parts of the loss that get a column each.
+        every: steps from one loss to the next; validations are all written.
     """
 
     def __init__(self, path: Path, from_step: int, *, active: bool, parts: Sequence[str] = (), every: int = 50) -> None:

@@ -104,7 +104,7 @@ def summed(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Tensor
     """Σ L_k over the scales k, each of weight 1, images reduced bilinearly (Tao et al., "Scale-recurrent network for
     deep image deblurring", CVPR 2018, section "Losses")."""
     pyramid = _pyramid(restored)
-    return torch.stack(_per_scale(loss, pyramid, _bilinear(sharp, pyramid), _bilinear(blurred, pyramid))).sum()
+    return _per_scale(loss, pyramid, _bilinear(sharp, pyramid), _bilinear(blurred, pyramid)).sum()
 
 
 def normalised(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def normalised(loss: ContentLoss, restored: Restored, sharp: Tensor, blurred: Te
     for dynamic scene deblurring", CVPR 2017, eq. 5); half the loss where there is one scale."""
     pyramid = _pyramid(restored)
     references = (gaussian_pyramid(images, len(pyramid)) for images in (sharp, blurred))
-    return torch.stack(_per_scale(loss, pyramid, *references)).mean() / 2
+    return _per_scale(loss, pyramid, *references).mean() / 2
 
 
 SCALES: dict[str, Callable[[ContentLoss, Restored, Tensor, Tensor], Tensor]] = {
@@ -139,19 +139,20 @@ def _pyramid(restored: Restored) -> list[Tensor]:
 
 def _bilinear(images: Tensor, pyramid: Sequence[Tensor]) -> list[Tensor]:
     """The images in the sizes of a pyramid's."""
-    sizes = [scale.shape[2:] for scale in pyramid]
-    return [
-        images
-        if size == images.shape[2:]
-        else functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
-        for size in sizes
-    ]
+
+    def resized(size: torch.Size) -> Tensor:
+        if size == images.shape[2:]:
+            return images
+        return functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
+
+    return [resized(scale.shape[2:]) for scale in pyramid]
 
 
 def _per_scale(
     loss: ContentLoss, restored: Sequence[Tensor], sharp: Sequence[Tensor], blurred: Sequence[Tensor]
-) -> list[Tensor]:
-    return [loss(*images) for images in zip(restored, sharp, blurred, strict=True)]
+) -> Tensor:
+    """The loss of each scale, K."""
+    return torch.stack([loss(*images) for images in zip(restored, sharp, blurred, strict=True)])
 
 
 def perceptual(features: nn.Module, restored: Tensor, sharp: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import io
 import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -254,6 +253,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return dict(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and type(value) is hint:
+    if type(value) is hint:
         return value
     raise UsageError(f"{where}: {value!r} is not of the type {getattr(hint, '__name__', hint)}")

@@ -23,8 +23,8 @@ FRAMES_AVERAGED = (7, 9, 11, 13)
 OWN_MOTION = 0.5
 """How far a foreground moves by itself, as a share of how far the camera does."""
 
-_LOBES = 6
 # Of the windowed sinc, on either side: 12 taps.
+_LOBES = 6
 _NUMBERED = re.compile(r"(.*?)(\d*)", re.DOTALL)
 
 

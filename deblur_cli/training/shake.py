@@ -16,14 +16,15 @@ from torch import Tensor
 if TYPE_CHECKING:
     from deblur_cli.training.blur import BlurSettings
 
-_OPEN, _CLOSED = 64, 32
 # Steps of a trajectory while the shutter is open, and at most while it is closed.
+_OPEN, _CLOSED = 64, 32
+# Share of the drift's velocity that is left after a step: half of it after one exposure.
 _STEADINESS = 0.99
-# What is left of the drift's velocity after a step: half of it after one exposure.
-_BETWEEN_KNOCKS = 128
 # Steps between two knocks against a braced camera, on average: two exposures.
+_BETWEEN_KNOCKS = 128
+# Share of a braced camera's velocity that is left after a step, apart from what the spring does: after an exposure a
+# knock has all but faded.
 _RINGING = 0.95
-# What is left of its velocity after a step, but for the spring: after an exposure a knock has all but faded.
 
 
 def camera_shake(count: int, settings: BlurSettings, generator: torch.Generator, moments: int | None = None) -> Tensor:
@@ -110,7 +111,7 @@ def _random_walk(count: int, steps: int, generator: torch.Generator) -> Tensor:
 
 
 def _drift(count: int, steps: int, generator: torch.Generator) -> Tensor:
-    """Where the hand wanders over a sequence, count×steps×6: it turns within some frames and comes to rest in none.
+    """How the hand wanders over a sequence, count×steps×6: its direction changes within some frames, it never rests.
 
     The walk's own first velocity fades within a sixth of an exposure, which would leave later frames nearly sharp.
     """

@@ -15,8 +15,8 @@ Restored = Tensor | list[Tensor]
 class Unrolled(nn.Module):
     """Runs a recurrent network through sequences, its state going from frame to frame; other networks as they are.
 
-    In between stands one graph, so the gradient of a frame reaches all frames before it (backpropagation through time).
-    It is a module so that several processes exchange gradients once for the whole sequence.
+    All frames of a sequence are in one graph, so the gradient of a frame reaches all frames before it (backpropagation
+    through time). It is a module so that several processes exchange gradients once for the whole sequence.
 
     Args:
         network: `forward(blurred)`, or `forward(blurred, state)` where it is recurrent.
