@@ -38,21 +38,7 @@ class Learner:
     ) -> None:
         self.recipe, self.accelerator = recipe, accelerator
         self.rank, self.processes = accelerator.process_index, accelerator.num_processes
-        if recipe.batch % self.processes:
-            raise UsageError(
-                f"{self.processes} processes cannot share a batch of {recipe.batch} evenly: "
-                f"the recipe's batch must be a multiple of {self.processes}"
-            )
-        info = models.model_info(recipe.model).for_options(recipe.options)
-        for stage in recipe.stages:
-            if stage.crop % info.multiple_of:
-                raise UsageError(
-                    f"recipe '{recipe.name}': '{recipe.model}' takes sides that are multiples of {info.multiple_of} "
-                    f"pixels, not crops of {stage.crop}"
-                )
-        recurrent = info.recurrent
-        if recipe.frames > 1 and not recurrent:
-            raise UsageError(f"recipe '{recipe.name}': frames are for recurrent networks, '{recipe.model}' is none")
+        recurrent = _fitting_facts(recipe, self.processes).recurrent
         torch.manual_seed(recipe.seed)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # which are refused below
@@ -146,6 +132,29 @@ class Learner:
 
     def _dice(self, *purpose: object) -> Dice:
         return Dice.seeded(self.accelerator.device, self.recipe.seed, *purpose)
+
+
+def _fitting_facts(recipe: Recipe, processes: int) -> models.ModelInfo:
+    """The facts of the recipe's network.
+
+    Raises:
+        UsageError: the recipe's batch, crops or frames do not fit it, or the number of processes.
+    """
+    if recipe.batch % processes:
+        raise UsageError(
+            f"{processes} processes cannot share a batch of {recipe.batch} evenly: "
+            f"the recipe's batch must be a multiple of {processes}"
+        )
+    info = models.model_info(recipe.model).for_options(recipe.options)
+    for stage in recipe.stages:
+        if stage.crop % info.multiple_of:
+            raise UsageError(
+                f"recipe '{recipe.name}': '{recipe.model}' takes sides that are multiples of {info.multiple_of} "
+                f"pixels, not crops of {stage.crop}"
+            )
+    if recipe.frames > 1 and not info.recurrent:
+        raise UsageError(f"recipe '{recipe.name}': frames are for recurrent networks, '{recipe.model}' is none")
+    return info
 
 
 def load_start(name_or_file: str, recipe: Recipe) -> nn.Module:

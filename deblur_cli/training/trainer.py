@@ -89,108 +89,97 @@ def train(
     """
     accelerator = accelerator or default_accelerator()
     with _alone(output) if accelerator.is_main_process else contextlib.nullcontext():
-        return _train(recipe, sources, output, validator, limits, resume, start, vgg, accelerator, tell, wants_to_stop)
-
-
-def _train(
-    recipe: Recipe,
-    sources: Sequence[Source],
-    output: Path,
-    validator: Validator | None,
-    limits: Limits,
-    resume: bool,
-    start: nn.Module | None,
-    vgg: Path | None,
-    accelerator: Any,
-    tell: Callable[[Report], None],
-    wants_to_stop: Callable[[], bool],
-) -> Progress:
-    """As `train`, alone in `output`."""
-    if start is None and recipe.start and not resume:
-        start = load_start(recipe.start, recipe)
-    learner = Learner(recipe, accelerator, start=start, vgg=vgg)
-    done = Progress()
-    if resume:
-        saved, done, tensors = read_checkpoint(output / CHECKPOINT)
-        if replace(saved, **{name: getattr(recipe, name) for name in _ADJUSTABLE}) != recipe:
-            raise TrainingError(
-                f"the checkpoint in {output} belongs to another recipe ('{saved.name}'); use a new folder"
-            )
+        if start is None and recipe.start and not resume:
+            start = load_start(recipe.start, recipe)
+        learner = Learner(recipe, accelerator, start=start, vgg=vgg)
+        done = _resumed(recipe, output, learner) if resume else Progress()
         limits = replace(limits, seconds=limits.seconds or done.seconds)
-        restore_checkpoint(tensors, learner.modules, learner.optimizers)
-        learner.stage = recipe.stages[done.stage]
-    if not same_material(done, sources):
-        done = replace(done, material=(*done.material, (done.step, _in_words(sources))))
-    done = replace(done, seconds=limits.seconds)
-    output.mkdir(parents=True, exist_ok=True)
-    if accelerator.is_main_process:
-        remove_stale(output / name for name in (CHECKPOINT, BEST, CURVES, PICTURE))
-    started = limits.clock() - done.elapsed
+        if not same_material(done, sources):
+            done = replace(done, material=(*done.material, (done.step, _in_words(sources))))
+        done = replace(done, seconds=limits.seconds)
+        output.mkdir(parents=True, exist_ok=True)
+        if accelerator.is_main_process:
+            remove_stale(output / name for name in (CHECKPOINT, BEST, CURVES, PICTURE))
+        started = limits.clock() - done.elapsed
 
-    def progress_at(step: int) -> float:
-        by_clock = done.elapsed / limits.seconds if limits.seconds else 0.0
-        return min(1.0, max(step / recipe.steps, by_clock))
+        def progress_at(step: int) -> float:
+            by_clock = done.elapsed / limits.seconds if limits.seconds else 0.0
+            return min(1.0, max(step / recipe.steps, by_clock))
 
-    def mixture_at(step: int) -> tuple[dict[str, float], BlurSettings]:
-        stage = recipe.stage_at(progress_at(step))
-        return stage.weights, stage.blur
+        def mixture_at(step: int) -> tuple[dict[str, float], BlurSettings]:
+            stage = recipe.stage_at(progress_at(step))
+            return stage.weights, stage.blur
 
-    for stage in recipe.stages:  # now, and not when an hour has gone into the stages before
-        require_sources(sources, stage.weights)
-    making = pool_device(accelerator.device)
-    with _memory(f"pool's {recipe.pool.pairs} pairs of {recipe.pool.size} pixels"):
-        pool = Pool(sources, recipe.pool, recipe.batch, recipe.seed, making, mixture_at, recipe.frames)
-    last = min(recipe.steps, limits.steps or recipe.steps)
-    curves = Curves(output / CURVES, done.step, active=accelerator.is_main_process, parts=recipe.curves)
-    with _room(output), curves:
-        finished = done.step >= last or progress_at(done.step) >= 1
-        while not finished:
-            progress = progress_at(done.step)
-            stage, rate = recipe.stage_at(progress), recipe.rate_at(done.step, progress, done.plateau.factor)
-            with _memory(f"batch of {recipe.batch} and crop of {stage.crop}"):
-                blurred, sharp = (images.to(accelerator.device) for images in pool.batch(done.step, stage.crop))
-                found = learner.learn(stage, (blurred, sharp), done.step, rate)
-            # What all processes have to agree on, in one exchange: losses, time, whether somebody wants to stop.
-            own = torch.tensor([limits.clock() - started, float(wants_to_stop())], device=accelerator.device)
-            exchanged = accelerator.reduce(torch.cat([own, torch.stack(list(found.values()))]), "mean")
-            elapsed, wish, *values = exchanged.tolist()
-            losses = dict(zip(found, values, strict=True))
-            if not all(map(math.isfinite, values)):
-                what = ", ".join(f"{name} {value}" for name, value in losses.items())
-                raise TrainingError(
-                    f"not finite in step {done.step}: {what}; lower the recipe's rate and {_way_on(output)}"
-                )
-            learner.update(done.step)
-            plateau = done.plateau.after(losses["loss"], recipe.schedule)
-            number = recipe.stages.index(stage)
-            if stage.adversarial_weight and not recipe.stages[done.stage].adversarial_weight:
-                # Critics cost PSNR: compared with weights from before one, those that met it would never be kept.
-                done = replace(done, best=-math.inf)
-            done = replace(done, step=done.step + 1, stage=number, elapsed=elapsed, plateau=plateau)
-            ended = done.step >= recipe.steps or progress_at(done.step) >= 1
-            finished = ended or done.step >= last or wish > 0
-            scores = None
-            # Not where a session ends before the run does, or its sessions would decide which weights are the best.
-            if validator and (done.step % recipe.validate_every == 0 or ended):
-                with _memory("validation pictures, restored whole,"):
-                    scores = validator.score(learner.scored)
-                # Gains on other pictures say nothing beside these.
-                if scores["mean"] > done.best or not same_sets(done, validator):
-                    done = replace(done, best=scores["mean"], validated=True, baseline=validator.baseline)
+        for stage in recipe.stages:  # now, and not when an hour has gone into the stages before
+            require_sources(sources, stage.weights)
+        making = pool_device(accelerator.device)
+        with _memory(f"pool's {recipe.pool.pairs} pairs of {recipe.pool.size} pixels"):
+            pool = Pool(sources, recipe.pool, recipe.batch, recipe.seed, making, mixture_at, recipe.frames)
+        last = min(recipe.steps, limits.steps or recipe.steps)
+        curves = Curves(output / CURVES, done.step, active=accelerator.is_main_process, parts=recipe.curves)
+        with _room(output), curves:
+            finished = done.step >= last or progress_at(done.step) >= 1
+            while not finished:
+                progress = progress_at(done.step)
+                stage, rate = recipe.stage_at(progress), recipe.rate_at(done.step, progress, done.plateau.factor)
+                with _memory(f"batch of {recipe.batch} and crop of {stage.crop}"):
+                    blurred, sharp = (images.to(accelerator.device) for images in pool.batch(done.step, stage.crop))
+                    found = learner.learn(stage, (blurred, sharp), done.step, rate)
+                # What all processes have to agree on, in one exchange: losses, time, whether somebody wants to stop.
+                own = torch.tensor([limits.clock() - started, float(wants_to_stop())], device=accelerator.device)
+                exchanged = accelerator.reduce(torch.cat([own, torch.stack(list(found.values()))]), "mean")
+                elapsed, wish, *values = exchanged.tolist()
+                losses = dict(zip(found, values, strict=True))
+                if not all(map(math.isfinite, values)):
+                    what = ", ".join(f"{name} {value}" for name, value in losses.items())
+                    raise TrainingError(
+                        f"not finite in step {done.step}: {what}; lower the recipe's rate and {_way_on(output)}"
+                    )
+                learner.update(done.step)
+                plateau = done.plateau.after(losses["loss"], recipe.schedule)
+                number = recipe.stages.index(stage)
+                if stage.adversarial_weight and not recipe.stages[done.stage].adversarial_weight:
+                    # Critics cost PSNR: compared with weights from before one, those that met it would never be kept.
+                    done = replace(done, best=-math.inf)
+                done = replace(done, step=done.step + 1, stage=number, elapsed=elapsed, plateau=plateau)
+                ended = done.step >= recipe.steps or progress_at(done.step) >= 1
+                finished = ended or done.step >= last or wish > 0
+                scores = None
+                # Not where a session ends before the run does, or its sessions would decide which weights are the best.
+                if validator and (done.step % recipe.validate_every == 0 or ended):
+                    with _memory("validation pictures, restored whole,"):
+                        scores = validator.score(learner.scored)
+                    # Gains on other pictures say nothing beside these.
+                    if scores["mean"] > done.best or not same_sets(done, validator):
+                        done = replace(done, best=scores["mean"], validated=True, baseline=validator.baseline)
+                        if accelerator.is_main_process:
+                            write_weights(learner.average, output / BEST, recipe, done, scores)
                     if accelerator.is_main_process:
-                        write_weights(learner.average, output / BEST, recipe, done, scores)
-                if accelerator.is_main_process:
-                    write_png(output / PICTURE, validator.picture(learner.scored))
-            if accelerator.is_main_process and (finished or done.step % recipe.save_every == 0):
-                save_checkpoint(output / CHECKPOINT, recipe, done, learner.modules, learner.optimizers)
-                if not done.validated:  # none are known to be better than the last
-                    write_weights(learner.average, output / BEST, recipe, done, {})
-            report = Report(done.step, recipe.steps, progress, losses.pop("loss"), rate, elapsed, scores, losses)
-            curves.add(report)
-            tell(report)
-        if accelerator.is_main_process and done.step and not done.validated and not (output / BEST).exists():
-            # A run of an earlier version, which kept none without validation, had nothing left to do.
-            write_weights(learner.average, output / BEST, recipe, done, {})
+                        write_png(output / PICTURE, validator.picture(learner.scored))
+                if accelerator.is_main_process and (finished or done.step % recipe.save_every == 0):
+                    save_checkpoint(output / CHECKPOINT, recipe, done, learner.modules, learner.optimizers)
+                    if not done.validated:  # none are known to be better than the last
+                        write_weights(learner.average, output / BEST, recipe, done, {})
+                report = Report(done.step, recipe.steps, progress, losses.pop("loss"), rate, elapsed, scores, losses)
+                curves.add(report)
+                tell(report)
+            if accelerator.is_main_process and done.step and not done.validated and not (output / BEST).exists():
+                # A run of an earlier version, which kept none without validation, had nothing left to do.
+                write_weights(learner.average, output / BEST, recipe, done, {})
+        return done
+
+
+def _resumed(recipe: Recipe, output: Path, learner: Learner) -> Progress:
+    """How far the run in `output` is; the learner becomes what it was then.
+
+    Raises:
+        TrainingError: there is no checkpoint, it is damaged, or it is another recipe's.
+    """
+    saved, done, tensors = read_checkpoint(output / CHECKPOINT)
+    if replace(saved, **{name: getattr(recipe, name) for name in _ADJUSTABLE}) != recipe:
+        raise TrainingError(f"the checkpoint in {output} belongs to another recipe ('{saved.name}'); use a new folder")
+    restore_checkpoint(tensors, learner.modules, learner.optimizers)
+    learner.stage = recipe.stages[done.stage]
     return done
 
 
