@@ -27,7 +27,8 @@ from deblur_cli.evaluation.metrics import Scores, round_to_uint8, score
 from deblur_cli.evaluation.sequences import Flicker, FrameRestorer
 from deblur_cli.evaluation.summaries import Summary, mean_of, mean_of_known, means_of_sequences, summarise_pairs
 from deblur_cli.media.files import replacing
-from deblur_cli.restoration.device import is_out_of_memory, synchronize
+from deblur_cli.restoration.device import synchronize
+from deblur_cli.restoration.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.restorer import Restorer

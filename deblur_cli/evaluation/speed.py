@@ -25,14 +25,8 @@ import torch
 from torch import Tensor
 
 from deblur_cli.errors import OutOfMemoryError, UsageError
-from deblur_cli.restoration.device import (
-    PRECISIONS,
-    hardware_name,
-    is_out_of_memory,
-    resolve_device,
-    resolve_precision,
-    synchronize,
-)
+from deblur_cli.restoration.device import PRECISIONS, hardware_name, resolve_device, resolve_precision, synchronize
+from deblur_cli.restoration.memory import is_out_of_memory
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.tiling import pad
 from models import LoadedModel, ModelError, create_model, list_models, load_model

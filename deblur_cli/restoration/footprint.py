@@ -17,7 +17,7 @@ _PROBE = 64
 
 _SCRATCH = 2.0
 """What packed weights, workspaces and gaps between blocks take besides, as a factor: 1.3 to 2.3 in the resident memory
-on processors, the most where the allocator keeps its blocks (`device.tune_allocator`)."""
+on processors, the most where the allocator keeps its blocks (`memory.tune_allocator`)."""
 
 
 @dataclass(frozen=True)

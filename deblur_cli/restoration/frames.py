@@ -18,7 +18,8 @@ from torch import Tensor
 from deblur_cli.media.video import Frame, VideoFormat
 from deblur_cli.restoration import yuv
 from deblur_cli.restoration.courier import Parcel, courier_to
-from deblur_cli.restoration.device import patiently, worker
+from deblur_cli.restoration.device import worker
+from deblur_cli.restoration.memory import patiently
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.scene_cuts import SceneCuts
 from deblur_cli.restoration.states import SequenceState

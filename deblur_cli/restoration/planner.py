@@ -10,7 +10,7 @@ import os
 import torch
 
 from deblur_cli.errors import OutOfMemoryError, UsageError
-from deblur_cli.restoration import device as devices
+from deblur_cli.restoration import memory
 from deblur_cli.restoration.footprint import Footprint, footprint
 from deblur_cli.restoration.tiling import TilePlan, largest_overlap, plan_tiles
 from models import LoadedModel
@@ -136,7 +136,7 @@ class TilePlanner:
         try:
             return footprint(self._model.network, self._device, info.multiple_of, info.recurrent)
         except (MemoryError, RuntimeError) as error:
-            if not devices.is_out_of_memory(error):
+            if not memory.is_out_of_memory(error):
                 raise
             raise _too_little_memory(max(SMALLEST_TILE, info.multiple_of)) from error
 
@@ -149,7 +149,7 @@ class TilePlanner:
         return self._share_of_memory() if self._memory_limit is None else self._memory_limit
 
     def _share_of_memory(self) -> int:
-        share = devices.available_memory(self._device) * _SHARE[self._device.type]
+        share = memory.available_memory(self._device) * _SHARE[self._device.type]
         # GPUs are shared out among the processes that were started together; their machine's RAM is one for them all.
         return int(share / _processes_here() if self._device.type == "cpu" else share)
 

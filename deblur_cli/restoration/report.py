@@ -50,7 +50,7 @@ def explain(error: BaseException, source: object = "") -> str:
     """Why a file failed, in one line without its own name at its head."""
     if isinstance(error, DeblurError):
         return " ".join(str(error).split()).removeprefix(f"{source}: ")
-    from deblur_cli.restoration.device import is_out_of_memory  # torch, which is loaded where something was restored
+    from deblur_cli.restoration.memory import is_out_of_memory  # torch, which is loaded where something was restored
 
     if is_out_of_memory(error):
         return "there is not enough memory for pictures of this size"

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from deblur_cli.errors import DeblurError, UsageError
-from deblur_cli.restoration import device as devices
+from deblur_cli.restoration import memory
+from deblur_cli.restoration.device import autocast, resolve_device, resolve_precision
 from deblur_cli.restoration.pixels import Pixels
 from deblur_cli.restoration.planner import WHOLE_PIXELS, TilePlanner, parse_tile
 from deblur_cli.restoration.states import FrameState, map_state
@@ -40,7 +41,7 @@ class Restorer:
     restored in overlapping tiles, and where tiles do not fit they are halved, which is remembered for the next image.
 
     Not for several threads at a time. On Linux the first one on a processor tunes the allocator of the process
-    (`device.tune_allocator`).
+    (`memory.tune_allocator`).
 
     Args:
         model: a registered name, a file with weights, or a loaded model, which is copied and stays as it is.
@@ -87,11 +88,11 @@ class Restorer:
             raise UsageError(f"a strength of {strength} makes no sense; it goes from 0 (nothing) to 1 (all)")
         if memory_limit is not None and (not isinstance(memory_limit, (int, float)) or memory_limit <= 0):
             raise UsageError(f"a memory limit of {memory_limit} bytes makes no sense; it is a number above 0")
-        self.device = devices.resolve_device(device)
+        self.device = resolve_device(device)
         if self.device.type == "cpu":
-            devices.tune_allocator()
+            memory.tune_allocator()
         self.model = _placed(model, self.device)
-        self.first_precision = devices.resolve_precision(precision, self.device, self.model.info.half_precision)
+        self.first_precision = resolve_precision(precision, self.device, self.model.info.half_precision)
         self.precision = self.first_precision
         self.strength = strength
         self._planner = TilePlanner(self.model, self.device, self.tile, overlap, memory_limit)
@@ -130,7 +131,7 @@ class Restorer:
 
         self._within_memory(image.height, image.width, lambda plan: self._follow(plan, read, write))
         if self.device.type == "cpu" and image.height * image.width > WHOLE_PIXELS["cpu"]:
-            devices.trim_allocator()  # photos of this size are read and written beside the next
+            memory.trim_allocator()  # photos of this size are read and written beside the next
         return image.restored
 
     def restore_tensor(self, blurred: Tensor) -> Tensor:
@@ -216,10 +217,10 @@ class Restorer:
                 result = attempt(plan)
                 break
             except (MemoryError, RuntimeError) as error:
-                if not devices.is_out_of_memory(error):
+                if not memory.is_out_of_memory(error):
                     raise
             # Only here, with the exception gone, are the tensors of the frames it held free.
-            devices.empty_cache(self.device)
+            memory.empty_cache(self.device)
             if self._together > 1:
                 self._batch = self._together // 2
             else:
@@ -278,7 +279,7 @@ class Restorer:
     def _run_at(self, precision: str, blurred: Tensor, state: Any) -> tuple[Tensor, Any, bool]:
         # Convolutions bring it into the order of their weights (channels last) themselves, at least as fast.
         blurred = blurred.contiguous()
-        with torch.inference_mode(), devices.autocast(self.device, precision):
+        with torch.inference_mode(), autocast(self.device, precision):
             output = self.model.network(blurred, state) if self.model.info.recurrent else self.model.network(blurred)
             restored, state = output if self.model.info.recurrent else (output, None)
             # The state stays float32 between frames, so that one frame can be in another precision than the last.

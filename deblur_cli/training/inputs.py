@@ -12,7 +12,7 @@ from deblur_cli.errors import DatasetError, PhotoError
 from deblur_cli.evaluation.datasets import Dataset, Pair, find_pairs, pair_folders
 from deblur_cli.media import clips
 from deblur_cli.media.gather import gather_photos
-from deblur_cli.restoration.device import available_memory
+from deblur_cli.restoration.memory import available_memory
 from deblur_cli.training.data import (
     ClipSource,
     PhotoSource,

@@ -17,7 +17,7 @@ from torch import nn
 
 from deblur_cli.errors import TrainingError
 from deblur_cli.media.files import is_disk_full, lock, remove_stale
-from deblur_cli.restoration.device import is_out_of_memory
+from deblur_cli.restoration.memory import is_out_of_memory
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import CHECKPOINT, Progress, read_checkpoint, restore_checkpoint, save_checkpoint
 from deblur_cli.training.curves import Curves, Report
@@ -263,7 +263,8 @@ def default_accelerator(device: str = "auto") -> Any:
     """An Accelerator with bfloat16 where the device is fast at it."""
     from accelerate import Accelerator, InitProcessGroupKwargs
 
-    from deblur_cli.restoration.device import fast_bfloat16, resolve_device, tune_allocator
+    from deblur_cli.restoration.device import fast_bfloat16, resolve_device
+    from deblur_cli.restoration.memory import tune_allocator
 
     chosen = resolve_device(device)
     if chosen.type == "cpu":

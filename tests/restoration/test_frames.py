@@ -18,9 +18,8 @@ from torch import Tensor, nn
 import models
 from deblur_cli import Restorer
 from deblur_cli.media.video import Frame, PixelFormat, VideoFormat
-from deblur_cli.restoration import device as devices
 from deblur_cli.restoration import frames as pipeline
-from deblur_cli.restoration import yuv
+from deblur_cli.restoration import memory, yuv
 from deblur_cli.restoration.frames import AHEAD, DIVIDER, Side, Summary, restore_frames
 from deblur_cli.restoration.states import SequenceState, load_state, save_state
 from tests.restoration.networks import Apply, loaded, residual_network
@@ -335,7 +334,7 @@ def test_memory_that_runs_out_beside_the_network_is_waited_for(
         return real(*arguments)
 
     monkeypatch.setattr(place, step, fails_twice)
-    monkeypatch.setattr(devices, "_WAITS", (0.0, 0.0))
+    monkeypatch.setattr(memory, "_WAITS", (0.0, 0.0))
     written, _ = run(iter(frames), GREY, restorer)  # each is taken once, and given once
     assert next(failures, None) is None
     assert_same(written, undisturbed)

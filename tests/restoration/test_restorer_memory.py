@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deblur_cli import Restorer
 from deblur_cli.errors import OutOfMemoryError
-from deblur_cli.restoration import device as devices
+from deblur_cli.restoration import memory
 from deblur_cli.restoration.footprint import Footprint
 from models.weights import shipped_weights
 from models.whole_image import SharedStatistics, WholeImageMean
@@ -304,7 +304,7 @@ def test_large_images_go_in_tiles_of_their_own_accord() -> None:
 def test_on_a_gpu_no_tensor_has_more_values_than_kernels_index(
     values: float, whole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "available_memory", lambda device: 1 << 40)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1 << 40)
     planner = Restorer("test-tiny", device="cpu")._planner
     planner._device = torch.device("cuda", 0)
     planner._footprint = Footprint(bytes=1.0, values=values)
@@ -318,7 +318,7 @@ def test_on_a_gpu_no_tensor_has_more_values_than_kernels_index(
 def test_processes_of_one_machine_share_its_ram_and_not_their_gpus(
     told: str, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "available_memory", lambda device: 16 << 30)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 16 << 30)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", told)
     planner = Restorer("test-tiny", device="cpu")._planner
     assert planner._budget() == (8 << 30) // processes
