@@ -1,5 +1,7 @@
-"""How much memory a network takes for its activations: a small image is run, and the bytes of all tensors alive at a
-time are counted, and the values of the largest.
+"""How much memory a network takes for its activations.
+
+It is run on a small image, while the bytes of all tensors that are alive at a time, and the values of the largest
+tensor, are counted.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from deblur_cli.media.files import is_disk_full, remove_stale
 from deblur_cli.media.formats import SUFFIXES, WRITABLE
 from deblur_cli.media.photos import Photo
 from deblur_cli.media.plan import Item, Plan
-from deblur_cli.restoration.report import Outcome, explain
+from deblur_cli.restoration.report import Outcome, Status, explain
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.processes import Processes
@@ -107,7 +107,8 @@ def restore_photos(
 
     for item in plan.items:
         if item.action != "restore":
-            finish(Outcome(item.source, item.target, "skipped" if item.action == "skip" else "failed", item.reason))
+            status: Status = "skipped" if item.action == "skip" else "failed"
+            finish(Outcome(item.source, item.target, status, item.reason))
     remove_stale(item.target for item in plan.items if item.target is not None)
     if restorer is not None:
         _Pipeline(restorer, jobs, quality, compare, finish).run(plan.having("restore"))
@@ -244,8 +245,7 @@ def _side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _write(result: Photo, begun: Outcome, item: Item, quality: int | None) -> Outcome:
-    if item.target is None:
-        raise ValueError(f"the plan has no target for {item.source}")
+    assert item.target is not None
     began = time.perf_counter()
     warnings = _save(result, item.target, item.format, quality)
     return replace(

@@ -64,7 +64,7 @@ class TilePlanner:
         self._overlap = self._check_overlap(overlap)
         self._memory_limit = memory_limit
         self.largest_tile: int | None = None
-        """The most pixels of a side since memory was short."""
+        """After memory was short, the largest side in pixels of the tiles that are planned; None before."""
 
     def plan(self, height: int, width: int) -> TilePlan:
         """The tiles for an image, whose activations keep to the memory limit where there is one to keep.

@@ -38,6 +38,7 @@ class Span:
 
     @property
     def size(self) -> int:
+        """In pixels."""
         return self.stop - self.start
 
 
@@ -51,21 +52,26 @@ class TilePlan:
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
     multiple_of: int = 1
+    """The network's multiple, to which the image is padded."""
 
     @property
     def tile_height(self) -> int:
+        """Of each tile with its context, in pixels."""
         return self.rows[0].size
 
     @property
     def tile_width(self) -> int:
+        """Of each tile with its context, in pixels."""
         return self.columns[0].size
 
     @property
     def tile_pixels(self) -> int:
+        """Of each tile with its context."""
         return self.tile_height * self.tile_width
 
     @property
     def tile_count(self) -> int:
+        """Of the whole grid."""
         return len(self.rows) * len(self.columns)
 
     def covers(self, height: int, width: int) -> bool:

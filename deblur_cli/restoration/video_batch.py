@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from deblur_cli.media.files import is_disk_full
 from deblur_cli.media.plan import Item, Plan
 from deblur_cli.restoration.journal import clear_up
-from deblur_cli.restoration.report import Outcome, explain
+from deblur_cli.restoration.report import Outcome, Status, explain
 from deblur_cli.restoration.video_job import restore_video
 from deblur_cli.restoration.video_outputs import VideoSettings
 
@@ -75,8 +75,8 @@ def restore_videos(
 
     for item in plan.items:
         if item.action != "restore":
-            status = "skipped" if item.action == "skip" else "failed"
-            finish(VideoOutcome(item.source, item.target, status, item.reason))  # type: ignore[arg-type]
+            status: Status = "skipped" if item.action == "skip" else "failed"
+            finish(VideoOutcome(item.source, item.target, status, item.reason))
     clear_up([item.target for item in plan.having("skip") if item.target is not None])
     disk_full = False
     for item in plan.having("restore") if restorer is not None else []:
@@ -90,7 +90,8 @@ def restore_videos(
             result = _restored(item.source, item.target, restorer, settings, overwrite, progress, should_stop)
         except Exception as error:  # noqa: BLE001  (a video that fails must not end the batch; `explain` logs faults)
             disk_full = is_disk_full(error)
-            result = VideoOutcome(item.source, item.target, "failed", _explained(error, item))
+            reason = explain(error, item.source).removeprefix(f"{item.target}: ")
+            result = VideoOutcome(item.source, item.target, "failed", reason)
         if not isinstance(result, VideoOutcome):
             if stopped is not None:
                 stopped(item, result)
@@ -131,10 +132,6 @@ def _restored(
         repeated=result.repeated,
         damaged=result.damaged,
     )
-
-
-def _explained(error: BaseException, item: Item) -> str:
-    return explain(error, item.source).removeprefix(f"{item.target}: ")
 
 
 def _bytes(path: Path) -> int:
