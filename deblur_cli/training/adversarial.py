@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as functional
@@ -21,6 +21,8 @@ from deblur_cli.training.ranges import require_in_range
 from models.critics import create_critic
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from deblur_cli.training.recipe import Recipe
 
 GRADIENT_PENALTY = 10.0
@@ -136,7 +138,7 @@ class Adversary:
         ModelError: there is no such critic.
     """
 
-    def __init__(self, recipe: Recipe, accelerator: Any) -> None:
+    def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
         settings = recipe.adversarial
         self.settings, self.frames, self.accelerator = settings, recipe.frames, accelerator
         self.game = GAMES[settings.kind]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,15 @@ from deblur_cli.training.optimizers import clipped_parameters, make_optimizers
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.unrolled import Unrolled, full_size
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 
 class Learner:
     """A recipe's network and all that teaches it.
 
     Args:
-        accelerator: an `accelerate.Accelerator`; it brings device, precision and processes.
+        accelerator: it brings device, precision and processes.
         start: a network of the recipe's shape whose weights to begin with, random ones if None.
         vgg: the weights of VGG19, for a recipe with a perceptual loss; fetched where it is None.
 
@@ -34,7 +37,7 @@ class Learner:
     """
 
     def __init__(
-        self, recipe: Recipe, accelerator: Any, *, start: nn.Module | None = None, vgg: Path | None = None
+        self, recipe: Recipe, accelerator: Accelerator, *, start: nn.Module | None = None, vgg: Path | None = None
     ) -> None:
         self.recipe, self.accelerator = recipe, accelerator
         self.rank, self.processes = accelerator.process_index, accelerator.num_processes
@@ -199,7 +202,7 @@ class _Estimator:
         assert estimate is not None
         return transfer(estimate, blurred, sharp)
 
-    def _hear(self, module: nn.Module, arguments: Any, estimate: Tensor) -> None:
+    def _hear(self, module: nn.Module, arguments: tuple[Tensor], estimate: Tensor) -> None:
         self._estimate = estimate
 
 

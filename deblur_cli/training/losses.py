@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as functional
@@ -20,6 +20,8 @@ from models.transfer import measured_transfer
 from models.vgg import load_vgg
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from deblur_cli.training.recipe import Recipe, Stage
 
 ContentLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -184,7 +186,7 @@ class ImageLosses:
         ModelError: they cannot be had.
     """
 
-    def __init__(self, recipe: Recipe, accelerator: Any, vgg: Path | None = None) -> None:
+    def __init__(self, recipe: Recipe, accelerator: Accelerator, vgg: Path | None = None) -> None:
         self.recipe = recipe
         self.features = nn.Module()
         if "perceptual" in recipe.losses:

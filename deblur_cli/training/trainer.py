@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -27,6 +27,9 @@ from deblur_cli.training.learner import Learner, load_start
 from deblur_cli.training.pictures import write_png
 from deblur_cli.training.recipe import Recipe
 from deblur_cli.training.validation import Validator
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 CURVES = "curves.csv"
 PICTURE = "validation.png"
@@ -62,7 +65,7 @@ def train(
     resume: bool = False,
     start: nn.Module | None = None,
     vgg: Path | None = None,
-    accelerator: Any = None,
+    accelerator: Accelerator | None = None,
     tell: Callable[[Report], None] = lambda report: None,
     wants_to_stop: Callable[[], bool] = lambda: False,
 ) -> Progress:
@@ -78,7 +81,7 @@ def train(
         resume: go on from the checkpoint in `output`.
         start: a network of the recipe's shape whose weights to begin with, instead of what the recipe begins with.
         vgg: the weights of VGG19, see `Learner`.
-        accelerator: an `accelerate.Accelerator`, made here if None; it brings device, precision and processes.
+        accelerator: it brings device, precision and processes; None: `default_accelerator`'s.
         tell: called after each step.
         wants_to_stop: asked in each step; true saves and ends after it (Ctrl-C).
 
@@ -259,7 +262,7 @@ def _way_on(output: Path) -> str:
     return f"go on from {checkpoint} with --resume" if checkpoint.exists() else "begin anew"
 
 
-def default_accelerator(device: str = "auto") -> Any:
+def default_accelerator(device: str = "auto") -> Accelerator:
     """An Accelerator with bfloat16 where the device is fast at it."""
     from accelerate import Accelerator, InitProcessGroupKwargs
 
