@@ -129,10 +129,6 @@ def test_autocast_computes_in_the_precision() -> None:
         assert (weight @ weight).dtype == torch.float32
 
 
-def test_there_is_nothing_to_wait_for_on_a_processor() -> None:
-    assert devices.synchronize(CPU) is None
-
-
 def test_a_worker_computes_alone_and_leaves_the_others_their_threads() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)

@@ -156,7 +156,3 @@ def test_tuning_the_allocator_happens_once_and_says_whether(monkeypatch: pytest.
     assert memory.trim_allocator() is None
     monkeypatch.setattr("sys.platform", "darwin")
     assert memory.tune_allocator.__wrapped__() is False
-
-
-def test_there_is_nothing_to_empty_on_a_processor() -> None:
-    assert memory.empty_cache(CPU) is None
