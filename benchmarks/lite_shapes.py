@@ -1,6 +1,6 @@
 """Which shape should `lite` have? Trains candidates for the same time on one core each and scores them.
 
-    python benchmarks/lite_shapes.py --photos DIR --clips DIR --pairs GOPRO_DIR --minutes 6 --only NAME -o runs/shapes
+    python -m benchmarks.lite_shapes --photos DIR --clips DIR --pairs GOPRO_DIR --minutes 6 --only NAME -o runs/shapes
 
 Each run appends a row to `shapes.csv` in the output folder: parameters, seconds for a 1280×720 frame, training steps
 done, and PSNR in dB on the held-out sets. Time is counted in processor seconds, so a busy machine does not matter.
@@ -22,6 +22,7 @@ from deblur_cli.training.data import ClipSource, PhotoSource, load_clips, load_p
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.trainer import Limits, default_accelerator, train
 from deblur_cli.training.validation import Validator, paired_set, synthetic_set
+from models import measure
 from models.lite import PlainBlock, ResidualBlock, UnshuffledUNet
 
 EASY = BlurSettings(
@@ -64,6 +65,7 @@ def shape(name: str = "u4-residual") -> nn.Module:
 
 
 def seconds_per_frame(network: nn.Module) -> float:
+    """Of four frames of 1280×720 the fastest."""
     frame = torch.rand(1, 3, 720, 1280).contiguous(memory_format=torch.channels_last)
     times = []
     with torch.inference_mode():
@@ -120,9 +122,10 @@ def main() -> None:
             recipe, sources, folder, validator=validator, limits=limits, accelerator=default_accelerator("cpu")
         )
         network = models.create_model("shape", name=name).to(memory_format=torch.channels_last)
-        scores = list(csv.reader((folder / "curves.csv").open()))[-5:]
+        with (folder / "curves.csv").open(newline="") as curves:
+            scores = list(csv.reader(curves))[-5:]
         row = [
-            name, arguments.loss, arguments.rate, sum(p.numel() for p in network.parameters()),
+            name, arguments.loss, arguments.rate, measure.parameters(network),
             round(seconds_per_frame(network), 3), done.step, round(done.elapsed),
             *(f"{entry[-2]}={entry[-1]}" for entry in scores),
         ]  # fmt: skip

@@ -1,4 +1,6 @@
-"""How many pairs of images a second the metrics score. From the repository's root: python -m benchmarks.metrics_speed
+"""How many pairs of images a second do the metrics score?
+
+    python -m benchmarks.metrics_speed
 
 Prints pairs a second at 1280×720 (median of the repeats) and processor time a pair, which other programs disturb less,
 for each metric alone and for all three together, as `deblur eval` takes them; and how far float32 lies from float64.

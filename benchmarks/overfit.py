@@ -1,6 +1,6 @@
 """Can each recipe learn at all? Trains its network on one fixed batch and says how well it restores that batch.
 
-    python benchmarks/overfit.py --recipe cnn --recipe dscgan-short --steps 300
+    python -m benchmarks.overfit --recipe cnn --recipe dscgan-short --steps 300
 
 Four crops of this project's own photos, blurred once, are all there is to learn, so a network that does not come to
 restore them better than they were has a fault in its layers, losses or recipe. Losses, optimiser and stages are the

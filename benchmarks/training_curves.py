@@ -1,6 +1,6 @@
 """Does each recipe train on photos? A short run of each, and the curves of all as one picture.
 
-    python benchmarks/training_curves.py --photos DIR -o runs/curves cnn-short:3000 dscgan-short:600
+    python -m benchmarks.training_curves --photos DIR -o runs/curves cnn-short:3000 dscgan-short:600
 
 Recipes are given as NAME:STEPS and are what they are but for three things cut to what a processor does in minutes:
 crops, batches, and the blur, which is the easiest that `lite` begins with. Every stage has its share of the steps. The

@@ -1,4 +1,6 @@
-"""How much slower `deblur video` is than ffmpeg alone. From the repository's root: python -m benchmarks.video_speed
+"""How much slower is `deblur video` than ffmpeg alone?
+
+    python -m benchmarks.video_speed
 
 The network is the identity, so that what is measured is all the rest: decoding, pipes, colours, encoding, joining.
 ffmpeg alone is one run of the same binary with the same encoder settings. The two take turns. Compared are the frames a
