@@ -156,10 +156,21 @@ def _hide(folder: Path, split: str | None) -> Layout | None:
 def _reds(folder: Path, split: str | None) -> Layout | None:
     """`val/val_blur/000/00000000.png` and `val/val_sharp/…`, or the same without the outer `val`."""
     for wanted in (split,) if split else REDS_SPLITS:
-        for base in (folder, folder / wanted):
-            blurred, sharp = base / f"{wanted}_blur", base / f"{wanted}_sharp"
-            if blurred.is_dir() and sharp.is_dir():
-                return Layout("REDS", wanted, "", base, pictures(blurred), pictures(sharp))
+        if folders := reds_folders(folder, wanted):
+            blurred, sharp = folders
+            return Layout("REDS", wanted, "", blurred.parent, pictures(blurred), pictures(sharp))
+    return None
+
+
+def reds_folders(folder: Path, split: str) -> tuple[Path, Path] | None:
+    """The folders of blurred and of sharp pictures of a split of REDS, `SPLIT_blur` and `SPLIT_sharp`.
+
+    They lie in `folder`, or in `SPLIT` there, as the set unpacks; None where they do not.
+    """
+    for base in (folder, folder / split):
+        blurred, sharp = base / f"{split}_blur", base / f"{split}_sharp"
+        if blurred.is_dir() and sharp.is_dir():
+            return blurred, sharp
     return None
 
 

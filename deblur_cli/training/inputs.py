@@ -10,6 +10,7 @@ import torch
 
 from deblur_cli.errors import DatasetError, PhotoError
 from deblur_cli.evaluation.datasets import Dataset, Pair, find_pairs, pair_folders
+from deblur_cli.evaluation.layouts import reds_folders
 from deblur_cli.media import clips
 from deblur_cli.media.gather import gather_photos
 from deblur_cli.restoration.memory import available_memory
@@ -32,7 +33,7 @@ HELD_OUT = 20
 can."""
 _VALIDATED = 256
 """Shorter side in pixels that a photo needs to be validated on."""
-REDS_SPLITS = {"train": "train", "test": "val"}
+_REDS_SPLITS = {"train": "train", "test": "val"}
 """What REDS calls the splits that are trained and validated on (Nah et al., CVPR workshops 2019)."""
 
 
@@ -164,10 +165,7 @@ def _paths(pairs: Iterable[Pair]) -> list[tuple[Path, Path]]:
 
 
 def _dataset(folder: Path, split: str) -> Dataset:
-    """The pairs of a dataset; REDS has `train_blur/000/00000000.png` and `train_sharp/…`, in `train/` as it unpacks."""
-    name = REDS_SPLITS[split]
-    for base in (folder, folder / name):
-        blurred, sharp = base / f"{name}_blur", base / f"{name}_sharp"
-        if blurred.is_dir() and sharp.is_dir():
-            return pair_folders(blurred, sharp)
+    """The pairs of a split, `train` or `test`, of a dataset; of REDS, the split that stands for it."""
+    if folders := reds_folders(folder, _REDS_SPLITS[split]):
+        return pair_folders(*folders)
     return find_pairs(folder, split=split)
