@@ -51,7 +51,7 @@ class Entry:
 
     @cached_property
     def parameters(self) -> int:
-        """How many numbers it has learned."""
+        """How many numbers it learns."""
         known = self.info.parameters
         return measure.parameters(self._network) if known is None else known
 

@@ -80,7 +80,7 @@ def check(name: str) -> CheckResult:
 
 
 def _restores(network: nn.Module, side: int, info: ModelInfo) -> Iterator[str]:
-    """What is wrong with the form of the output in eval mode; `network` lies on torch's meta device."""
+    """What is wrong with the type or shape of the output in eval mode; `network` lies on torch's meta device."""
     with torch.no_grad():
         output = network(torch.zeros(1, 3, side, side, device="meta"))
     restored = output[0] if info.recurrent else output

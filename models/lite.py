@@ -3,11 +3,11 @@
 The full-resolution convolutions of a common U-Net (Ronneberger et al., MICCAI 2015) are most of its cost on a
 processor. Here the image is first folded by PixelUnshuffle (Shi et al., CVPR 2016, run backwards), so that the finest
 features are at 1/r of the resolution, and the network predicts what to add to the blurred image (Nah et al., CVPR
-2017). Which blur it has to undo it is told at every level: the transfer function that models/transfer.py estimates
-from the image's spectrum. It does so at several scales with the same weights (as the scales of Tao et al., CVPR 2018,
-share theirs), for a motion too long for what it learned is half as long in the image at half its size; how much of
-each scale's correction is added where, the transfer functions decide. No normalisation and no global pooling: every
-output pixel depends on a bounded neighbourhood, so tiles agree with the whole image.
+2017). Every level is told which blur to undo: the transfer function that models/transfer.py estimates from the image's
+spectrum. The same weights restore the image at several scales (as the scales of Tao et al., CVPR 2018, share theirs),
+because a motion too long for what they learned is half as long in the image at half its size. The transfer functions
+also decide how much of each scale's correction is added where. No normalisation and no global pooling: every output
+pixel depends on a bounded neighbourhood, so tiles agree with the whole image.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ SCALES = (1, 2)
 
 _WINDOW = 32
 _POOLED = 5  # Spectra of 5×5 windows are averaged: one window's own shows its content more than its blur.
-_AROUND = (5, 15)  # Sides in windows of the squares that each asks.
-_LOWEST = 4
+_AROUND = (5, 15)  # Each window asks those in squares of 5×5 and of 15×15 windows around it.
+_LOWEST = 4  # The highest frequency along an axis at which H is told, in cycles a window.
 
 # H(−f) is H(f)'s conjugate: half of the plane says all.
 VALUES = len(SCALES) * ((2 * _LOWEST + 1) ** 2 - 1) // 2
@@ -34,7 +34,7 @@ VALUES = len(SCALES) * ((2 * _LOWEST + 1) ** 2 - 1) // 2
 
 # Powers are of values in [0, 1] under a Hann window: rounding to 8 bits leaves 2·10⁻⁴ at every frequency.
 _ROUNDING = 1e-4
-_FAINT = 1e-2
+_FAINT = 1e-2  # Power of the sharp image at which the measured H counts half.
 
 
 def window_spectra(images: Tensor, scale: int) -> Tensor:
@@ -99,8 +99,8 @@ class TransferEstimator(nn.Module):
         # Contrast and brightness of the scene say nothing of its blur; what is left is the shape of the spectrum.
         shape = torch.cat(powers, dim=3).add(_ROUNDING).log()
         seen = self.look(functional.layer_norm(shape, shape.shape[3:])).float()
-        transfer, sureness = seen[..., :-1], seen[..., -1:].clamp(-8, 8).exp()
-        weighted = torch.cat([transfer * sureness, sureness], dim=3)
+        transfer, confidence = seen[..., :-1], seen[..., -1:].clamp(-8, 8).exp()
+        weighted = torch.cat([transfer * confidence, confidence], dim=3)
         around = [_pooled(weighted, windows) for windows in _AROUND]
         views = [transfer, *(sums[..., :-1] / sums[..., -1:] for sums in around)]
         return torch.stack(views).mean(dim=0) + self.agree(torch.cat([seen[..., -1:], *views], dim=3))

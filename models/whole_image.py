@@ -81,7 +81,10 @@ class WholeImageStatistic(nn.Module):
         self._before, self._size, self._tiles = self._now, size, tiles
 
     def end_round(self) -> float:
-        """Answer with what was counted from now on; returns by how much that changes, relative to the largest value."""
+        """Let the next round answer with what this one has counted.
+
+        Returns by how much the answer changes, as a share of its largest value; infinity after the first round.
+        """
         before, answer = self._answer, self._now.value
         self._answer, self._before, self._now = answer, _Count(), _Count()
         if before is None or answer is None:
