@@ -19,8 +19,9 @@ from statistics import fmean
 import torch
 
 from deblur_cli.training.curves import Report
-from deblur_cli.training.data import PhotoSource, PoolSettings, load_photos
+from deblur_cli.training.data import PhotoSource, load_photos
 from deblur_cli.training.inputs import HELD_OUT
+from deblur_cli.training.pool import PoolSettings
 from deblur_cli.training.recipe import Recipe, load_recipe
 from deblur_cli.training.trainer import train
 from deblur_cli.training.validation import Validator, synthetic_set

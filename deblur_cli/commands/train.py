@@ -91,9 +91,9 @@ def train(
         raise UsageError("which recipe? give --recipe NAME or --recipe FILE.toml")
 
     from deblur_cli.training.checkpoint import CHECKPOINT, Progress, read_checkpoint
-    from deblur_cli.training.data import pool_device
     from deblur_cli.training.inputs import find_files, load_sources, load_validator
     from deblur_cli.training.learner import load_start
+    from deblur_cli.training.pool import pool_device
     from deblur_cli.training.recipe import load_recipe
     from deblur_cli.training.trainer import Limits, default_accelerator, same_material, same_sets
     from deblur_cli.training.trainer import train as run_training

@@ -17,13 +17,13 @@ from deblur_cli.restoration.memory import available_memory
 from deblur_cli.training.data import (
     ClipSource,
     PhotoSource,
-    PoolSettings,
     Source,
     load_clips,
     load_photos,
     load_picture,
 )
 from deblur_cli.training.pairs import usable_pairs
+from deblur_cli.training.pool import PoolSettings
 from deblur_cli.training.recipe import Recipe
 from deblur_cli.training.validation import ValidationSet, Validator, paired_set, synthetic_set
 from models import model_info

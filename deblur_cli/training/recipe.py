@@ -16,8 +16,8 @@ from typing import Any
 from deblur_cli.errors import UsageError
 from deblur_cli.training.adversarial import AdversarialSettings
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.data import PoolSettings
 from deblur_cli.training.losses import multi_scale
+from deblur_cli.training.pool import PoolSettings
 from deblur_cli.training.ranges import require_in_range
 from deblur_cli.training.schedules import Schedule
 

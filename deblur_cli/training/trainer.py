@@ -21,10 +21,11 @@ from deblur_cli.restoration.memory import is_out_of_memory
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import CHECKPOINT, Progress, read_checkpoint, restore_checkpoint, save_checkpoint
 from deblur_cli.training.curves import Curves, Report
-from deblur_cli.training.data import Pool, Source, pool_device, require_sources
+from deblur_cli.training.data import Source
 from deblur_cli.training.export import BEST, write_weights
 from deblur_cli.training.learner import Learner, load_start
 from deblur_cli.training.pictures import write_png
+from deblur_cli.training.pool import Pool, pool_device, require_sources
 from deblur_cli.training.recipe import Recipe
 from deblur_cli.training.validation import Validator
 

@@ -13,7 +13,8 @@ from deblur_cli.training.adversarial import AdversarialSettings
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import CHECKPOINT, read_checkpoint
 from deblur_cli.training.curves import Report
-from deblur_cli.training.data import PhotoSource, PoolSettings, Source
+from deblur_cli.training.data import PhotoSource, Source
+from deblur_cli.training.pool import PoolSettings
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.trainer import train
 from models.critics import CRITICS

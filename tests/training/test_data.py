@@ -8,16 +8,7 @@ from torch import Tensor
 
 from deblur_cli.errors import DatasetError
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.data import (
-    ClipSource,
-    Dice,
-    PhotoSource,
-    Pool,
-    PoolSettings,
-    load_clips,
-    load_photos,
-    pool_device,
-)
+from deblur_cli.training.data import ClipSource, Dice, PhotoSource, load_clips, load_photos
 
 CPU = torch.device("cpu")
 BLUR = BlurSettings(length=(2, 8))
@@ -27,94 +18,12 @@ def picture(seed: int, height: int = 96, width: int = 128) -> Tensor:
     return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-class Numbered:
-    """A source whose every pair is filled with a number, to see what the pool does with them; a sequence's frames get
-    brighter by 1 from frame to frame, all over a picture of random dots."""
-
-    kind = "pairs"
-
-    def __init__(self) -> None:
-        self.drawn: list[int] = []
-
-    def __len__(self) -> int:
-        return 1
-
-    def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice, frames: int = 1) -> tuple[Tensor, Tensor]:
-        key = dice.host.randrange(200)
-        self.drawn.append(count * frames)
-        if frames == 1:
-            image = torch.full((count, 3, size, size), key / 255)
-            return image, image
-        dots = torch.randint(0, 200, (count, 1, 3, size, size), generator=dice.generator)
-        image = (dots + torch.arange(frames).view(-1, 1, 1, 1)) / 255
-        return image, image
-
-
-def pool(source: object, batch: int = 4, frames: int = 1) -> Pool:
-    settings = PoolSettings(pairs=8, size=32, chunk=4, reuse=2)
-    mixture = {"pairs": 1.0, "photos": 1.0}
-    return Pool([source], settings, batch, 1, CPU, lambda step: (mixture, BLUR), frames)  # type: ignore[list-item]
-
-
-@pytest.mark.parametrize("frames", [1, 3])
-def test_a_pool_built_late_gives_the_batches_of_one_that_was_there_from_the_start(frames: int) -> None:
-    source = PhotoSource([picture(1), picture(2)])
-    steady, late = pool(source, frames=frames), pool(source, frames=frames)
-    batches = [steady.batch(step, 24) for step in range(9)]
-    for step in (0, 3, 8):
-        blurred, sharp = late.batch(step, 24) if step else pool(source, frames=frames).batch(0, 24)
-        assert torch.equal(blurred, batches[step][0])
-        assert torch.equal(sharp, batches[step][1])
-    assert not torch.equal(batches[0][0], batches[1][0])
-
-
 def test_a_picture_smaller_than_the_margins_ask_for_is_mirrored_and_not_enlarged() -> None:
     rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     chequered = (255 * ((rows + columns) % 2)).to(torch.uint8).expand(3, -1, -1)
     blur = BlurSettings(length=(20, 20), foreground=0, linear=0, saturation=0, defocus=0, noise=0, jpeg=0)
     _, sharp = PhotoSource([chequered]).draw(2, 48, blur, Dice.seeded(CPU, "small"))  # and margins of 12
     assert (sharp[..., 1:] - sharp[..., :-1]).abs().min() > 0.99
-
-
-def test_each_pair_is_reused_as_often_as_said() -> None:
-    source = Numbered()
-    filled = pool(source)
-    for step in range(40):
-        filled.batch(step, 16)
-    crops = 40 * 4
-    made_after_the_first_fill = sum(source.drawn) - 8
-    assert made_after_the_first_fill == pytest.approx(crops / 2, abs=4)
-
-
-def test_blurred_and_sharp_are_cut_and_turned_alike() -> None:
-    blurred, sharp = pool(Numbered(), batch=8).batch(5, 16)
-    assert blurred.shape == (8, 3, 16, 16)
-    assert torch.equal(blurred, sharp)
-
-
-def test_all_frames_of_a_sequence_are_cut_and_turned_alike() -> None:
-    blurred, sharp = pool(Numbered(), batch=8, frames=3).batch(5, 16)
-    assert blurred.shape == (8, 3, 3, 16, 16)
-    assert torch.equal(blurred, sharp)
-    steps = ((sharp[:, 1:] - sharp[:, :-1]) * 255).round()
-    assert torch.equal(steps, torch.ones_like(steps))
-    assert len({float(one) for one in sharp[:, 0, 0, 0, 0]}) > 4  # at many places
-
-
-@pytest.mark.parametrize("frames", [1, 2, 3, 8, 20])
-def test_sequences_take_no_more_memory_than_pairs(frames: int) -> None:
-    source = Numbered()
-    filled = Pool(
-        [source], PoolSettings(pairs=32, size=16, chunk=4), 2, 1, CPU, lambda step: ({"pairs": 1}, BLUR), frames
-    )
-    filled.batch(0, 8)
-    assert 20 <= sum(source.drawn) <= 32
-
-
-def test_a_stage_without_its_material_says_so() -> None:
-    empty = Pool([Numbered()], PoolSettings(8, 32, 4, 2), 4, 1, CPU, lambda step: ({"photos": 1.0, "pairs": 0.0}, BLUR))
-    with pytest.raises(DatasetError, match="photos"):
-        empty.batch(0, 16)
 
 
 def test_photos_give_pairs_of_the_size_asked_for() -> None:
@@ -196,8 +105,3 @@ def test_what_is_no_video_is_left_out_and_none_left_is_an_error(tmp_path: Path) 
     assert [line.startswith("left out: ") and "no.mp4" in line for line in told] == [True]
     with pytest.raises(DatasetError, match=r"no\.mp4"):
         load_clips([tmp_path / "no.mp4"])
-
-
-@pytest.mark.parametrize(("device", "expected"), [("cpu", "cpu"), ("cuda:1", "cuda:1"), ("mps", "cpu")])
-def test_pairs_are_made_where_they_are_trained_on_unless_it_cannot_sample(device: str, expected: str) -> None:
-    assert pool_device(torch.device(device)) == torch.device(expected)

@@ -10,9 +10,10 @@ import torch
 from deblur_cli.errors import DatasetError, UsageError
 from deblur_cli.training import inputs
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.data import Dice, PoolSettings
+from deblur_cli.training.data import Dice
 from deblur_cli.training.inputs import HELD_OUT, TrainingFiles, find_files, load_sources, load_validator
 from deblur_cli.training.pairs import PairSource
+from deblur_cli.training.pool import PoolSettings
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.unrolled import Unrolled
 from models import create_model

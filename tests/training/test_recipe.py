@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from deblur_cli.errors import UsageError
 from deblur_cli.training.adversarial import AdversarialSettings
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.data import PoolSettings
 from deblur_cli.training.learner import load_start
+from deblur_cli.training.pool import PoolSettings
 from deblur_cli.training.ranges import RANGES
 from deblur_cli.training.recipe import Recipe, Stage, load_recipe, recipe_from, recipe_table, shipped_recipes
 from deblur_cli.training.schedules import Schedule
@@ -89,7 +89,7 @@ def test_every_field_is_documented() -> None:
         (Recipe, "recipe.py"),
         (Stage, "recipe.py"),
         (BlurSettings, "blur.py"),
-        (PoolSettings, "data.py"),
+        (PoolSettings, "pool.py"),
         (Schedule, "schedules.py"),
         (AdversarialSettings, "adversarial.py"),
     ):
