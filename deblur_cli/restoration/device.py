@@ -133,7 +133,7 @@ def synchronize(device: torch.device) -> None:
 def worker(name: str) -> ThreadPoolExecutor:
     """An executor of one thread that computes alone, without the other threads of torch.
 
-    Those are the network's. Two threads that both shared their work out would wait for each other's turns on the cores.
+    Those are left to the network: two threads that both used all of them would wait for each other.
     """
     executor = ThreadPoolExecutor(1, name)
     threads = torch.get_num_threads()

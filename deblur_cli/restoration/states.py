@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -65,8 +65,8 @@ def save_state(state: SequenceState) -> bytes:
     if state.frame is not None:
         plan = state.frame.plan
         nest["frame"] = {
-            "rows": [[span.start, span.stop, span.fade_start, span.fade_stop] for span in plan.rows],
-            "columns": [[span.start, span.stop, span.fade_start, span.fade_stop] for span in plan.columns],
+            "rows": [astuple(span) for span in plan.rows],
+            "columns": [astuple(span) for span in plan.columns],
             "multiple_of": plan.multiple_of,
             "tiles": [_packed(tile, tensors) for tile in state.frame.tiles],
         }

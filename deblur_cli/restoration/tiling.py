@@ -119,7 +119,10 @@ def plan_tiles(height: int, width: int, tile: int, overlap: int, multiple_of: in
 
 
 def largest_overlap(tile: int, multiple_of: int = 1) -> int:
-    """The largest overlap for tiles of `tile` pixels: context is at most two thirds, and each adds one multiple."""
+    """The largest overlap for tiles of `tile` pixels, of which context takes two thirds at most.
+
+    Each further tile must cover at least `multiple_of` pixels that the one before does not.
+    """
     steps = max(tile // multiple_of, 1)
     return min(steps * multiple_of // 3, (steps - 1) * multiple_of // 2)
 

@@ -46,8 +46,8 @@ def charbonnier(restored: Tensor, sharp: Tensor, blurred: Tensor) -> Tensor:
 def rmse(restored: Tensor, sharp: Tensor, blurred: Tensor) -> Tensor:
     """Root of each image's mean squared error, mean over the batch; half-way between `mse` and `psnr`.
 
-    What it asks of a pixel is the mean of what may be there, and not the median as `l1` does, which for a blur that
-    could run either way is no restoration at all. The error is kept above 10⁻⁵ as in `psnr`.
+    Where several sharp images are possible, it is least for their mean. `l1` is least for their median, which for a
+    blur that could run in either direction restores nothing. The error is kept above 10⁻⁵ as in `psnr`.
     """
     return ((restored - sharp).square().mean(dim=(1, 2, 3)) + 1e-5).sqrt().mean()
 
@@ -55,7 +55,7 @@ def rmse(restored: Tensor, sharp: Tensor, blurred: Tensor) -> Tensor:
 def psnr(restored: Tensor, sharp: Tensor, blurred: Tensor) -> Tensor:
     """Negative PSNR in dB, range 1, mean over the batch (Chen et al., "HINet", CVPR workshops 2021).
 
-    The squared error is kept above 10⁻⁵ (50 dB), or flat crops that hold nothing to restore would lead the gradient.
+    The squared error is kept above 10⁻⁵ (50 dB), or flat crops with nothing to restore would dominate the gradient.
     """
     error = (restored - sharp).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(error + 1e-5).mean()

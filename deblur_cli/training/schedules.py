@@ -17,7 +17,7 @@ class Schedule:
 
     kind: str = "cosine"
     """`cosine`; `polynomial` (linear with a power of 1); `steps`, at milestones; or `plateau`, where an epoch's mean
-    training loss stops to fall."""
+    training loss stops falling."""
     start: float = 0.0
     """Share of the run over which `cosine` and `polynomial` stay at the highest rate before they fall."""
     power: float = 1.0

@@ -39,8 +39,8 @@ _PATIENCE = timedelta(hours=6)
 """How long one process waits for the others, of which the first may have to fetch half a gigabyte."""
 
 _ADJUSTABLE = ("name", "source", "steps", "rate", "final_rate", "gradient_norm")
-"""What may be another in a recipe than in the checkpoint that is gone on from: a longer run, or a calmer one, by a file
-of its own."""
+"""Fields in which a recipe may differ from that of the checkpoint it resumes, by a recipe file of the user's own: to
+train longer, or with a lower rate."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def train(
 
     Args:
         sources: where pairs come from; the recipe's stages weigh them by their kind.
-        validator: scores the averaged weights now and then; the best are kept apart. Before the first time, and without
-            one, those are the last.
+        validator: scores the averaged weights now and then; the best of them are kept. Until it has scored some, and
+            without a validator, the last weights are kept.
         resume: go on from the checkpoint in `output`.
         start: a network of the recipe's shape whose weights to begin with, instead of what the recipe begins with.
         vgg: the weights of VGG19, see `Learner`.
@@ -196,7 +196,7 @@ def same_sets(progress: Progress, validator: Validator) -> bool:
 
 
 def same_material(progress: Progress, sources: Sequence[Source]) -> bool:
-    """Whether a run was trained on as many things of the same kinds lately; not where that is not known."""
+    """Whether a run's last session had as many photos, clips and pairs as `sources`; false where that is not known."""
     return bool(progress.material) and progress.material[-1][1] == _in_words(sources)
 
 
