@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deblur_cli.errors import EXIT_SOME_FAILED, DeblurError, UsageError
+from deblur_cli.errors import EXIT_SOME_FAILED, DeblurError, DiskFullError, UsageError
+from deblur_cli.words import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +43,8 @@ def synth(
 ) -> None:
     """Make pairs as OUTPUT/train/SEQUENCE/{blur,sharp}/NAME.png.
 
-    Photos are blurred by drawn camera shake; clips of 100 frames/s and more are averaged, as GOPRO was made.
+    Photos are blurred by drawn camera shake; clips of 100 frames/s and more are averaged, as GOPRO was made. What was
+    interrupted goes on when the same command is given again.
     """
     if not 0 < length[0] <= length[1]:
         raise UsageError(f"--length wants a shorter and a longer path above 0, not {length[0]} {length[1]}")
@@ -58,10 +61,11 @@ def synth(
 
     from deblur_cli.commands.console import say
     from deblur_cli.media import clips as clip_files
+    from deblur_cli.media.files import is_disk_full
     from deblur_cli.media.gather import gather_photos
     from deblur_cli.training.blur import BlurSettings
     from deblur_cli.training.pictures import contact_sheet, write_png
-    from deblur_cli.training.synth import synthesise_clip, synthesise_photo, write_pair
+    from deblur_cli.training.synth import PairFolder, synthesise_clip, synthesise_photo
 
     # No foreground: the sharp picture of a pair is to be the photo that was given.
     blur = BlurSettings(length=length, foreground=0.0)
@@ -73,25 +77,53 @@ def synth(
         clips += sorted(path for path in folder.rglob("*") if path.suffix.lower() in clip_files.SUFFIXES)
     stills = [text for text, path in zip(inputs, given, strict=True) if path not in clips]
     clips = list({path.resolve(): path for path in clips}.values())  # each once, however often it is named
-    photos = [file.path for file in gather_photos(stills).files] if stills else []
+    gathered = gather_photos(stills) if stills else None
+    photos = [file.path for file in gathered.files] if gathered else []
+    pairs = (output / "train").resolve()
+    for source in gathered.folders if gathered else ():
+        if pairs.is_relative_to(source.resolve()):
+            raise UsageError(
+                f"{output} lies in {source}, where the pairs would be taken for sharp photos the next time; "
+                "take another folder"
+            )
     if not photos and not clips:
         raise UsageError(f"there is no photo or video in {', '.join(inputs)}")
     if sheet and sheet.resolve() in {photo.resolve() for photo in photos}:
         raise UsageError(f"--sheet {sheet} would write over a photo that is given; name another file")
+    names = set[str]()
+    named = {_unused(photo.stem, names): photo for photo in photos}
     taken = {_STILLS}
-    sequences = [_unused(clip.stem, taken) for clip in clips]
-    for sequence in [*([_STILLS] if photos else []), *sequences]:
-        if (output / "train" / sequence).exists():
-            raise UsageError(f"{output / 'train' / sequence} is there already; take another folder, or remove it")
-    made = failed = 0
+    stills_folder = PairFolder(
+        output / "train" / _STILLS,
+        {
+            "photos": {name: str(photo.absolute()) for name, photo in named.items()},
+            "count": count,
+            "seed": seed,
+            "length": length,
+            "clean": clean,
+        },
+    )
+    clip_folders = [
+        PairFolder(output / "train" / _unused(clip.stem, taken), {"clip": str(clip.absolute()), "frames": frames})
+        for clip in clips
+    ]
+    folders = [*([stills_folder] if photos else []), *clip_folders]
+    for each in folders:
+        each.check()
+    made = before = failed = 0
     shown: list[tuple[Tensor, Tensor]] = []
 
-    def keep(pair: tuple[Tensor, Tensor], sequence: str, name: str) -> None:
-        nonlocal made
-        write_pair(*pair, output, sequence, name)
+    def keep(make: Callable[[], tuple[Tensor, Tensor]], folder: PairFolder, name: str) -> None:
+        nonlocal made, before
+        there = folder.has(name)
+        if not there or (sheet and len(shown) < SHOWN):
+            pair = make()
+            if not there:
+                folder.write(*pair, name)
+            if sheet and len(shown) < SHOWN:
+                shown.append(pair)
         made += 1
-        if sheet and len(shown) < SHOWN:
-            shown.append(pair)
+        before += there
 
     @contextmanager
     def one_of_several() -> Iterator[None]:
@@ -104,22 +136,41 @@ def synth(
             failed += 1
             say(f"failed: {error}")
 
-    names = set[str]()
-    for photo in photos:
-        name = _unused(photo.stem, names)
-        with one_of_several():
-            for number in range(count):
-                # Names that ended in numbers would say that one is the next frame of the other.
-                keep(synthesise_photo(photo, blur, seed, number), _STILLS, f"{name}_{number:03d}_still")
-    for clip, sequence in zip(clips, sequences, strict=True):
-        with one_of_several():
-            for number, pair in enumerate(synthesise_clip(clip, frames, say)):
-                keep(pair, sequence, f"{number:06d}")
+    def make_all() -> None:
+        for name, photo in named.items():
+            with one_of_several():
+                for number in range(count):
+                    # Names that ended in numbers would say that one is the next frame of the other.
+                    make = partial(synthesise_photo, photo, blur, seed, number)
+                    keep(make, stills_folder, f"{name}_{number:03d}_still")
+        for clip, folder in zip(clips, clip_folders, strict=True):
+            with one_of_several():
+                for number, pair in enumerate(synthesise_clip(clip, frames, say)):
+                    keep(lambda pair=pair: pair, folder, f"{number:06d}")  # type: ignore[misc]
+
+    try:
+        make_all()
+    except KeyboardInterrupt:
+        if made:
+            say(f"{counted(made, 'pair')} kept: the same command goes on")
+        raise
+    except OSError as error:
+        if made and is_disk_full(error):
+            raise DiskFullError(
+                f"{error.filename}: {error.strerror}; {counted(made, 'pair')} kept: make room, and the same command "
+                "goes on"
+            ) from error
+        raise
+    if not failed:
+        for each in folders:
+            each.finish()
     if not made and not failed:
         raise UsageError(f"no clip has the {frames} frames that make a picture")
     if sheet and shown:
         write_png(sheet, contact_sheet(list(zip(*shown, strict=True))))
-    typer.echo(f"{output}: {made} pairs{f', {failed} files failed' if failed else ''}")
+    of_before = f", {before} of them before" if before else ""
+    failures = f", {counted(failed, 'file')} failed" if failed else ""
+    typer.echo(f"{output}: {counted(made, 'pair')}{of_before}{failures}")
     if failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 

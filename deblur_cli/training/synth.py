@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deblur_cli.errors import DatasetError
+from deblur_cli.errors import DatasetError, UsageError
 from deblur_cli.evaluation.metrics import round_to_uint8
 from deblur_cli.media import clips
+from deblur_cli.media.files import remove_stale, replacing
 from deblur_cli.training.blur import BlurSettings, synthesise
 from deblur_cli.training.data import HIGH_SPEED, Dice, load_picture
 from deblur_cli.training.pictures import write_png
@@ -49,21 +52,67 @@ def synthesise_clip(clip: Path, averaged: int, tell: Callable[[str], None]) -> I
         tell(f"{clip.name}: the last {len(shutter)} frames do not fill a shutter of {averaged} and were left out")
 
 
-def write_pair(blurred: Tensor, sharp: Tensor, output: Path, sequence: str, name: str) -> None:
-    """Write one pair as `output/train/SEQUENCE/{blur,sharp}/NAME.png`, both or none.
+@dataclass(frozen=True)
+class PairFolder:
+    """The folder of a sequence while its pairs are made: `{blur,sharp}/NAME.png`, and until all are there a record of
+    what they are made of, by which the same command goes on where it was stopped."""
 
-    Raises:
-        OSError: the disk is full, or the folder cannot be written.
-    """
-    targets = [output / "train" / sequence / folder / f"{name}.png" for folder in ("blur", "sharp")]
-    try:
-        for target, picture in zip(targets, (blurred, sharp), strict=True):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_png(target, picture)
-    except BaseException:
+    folder: Path
+    made_of: dict[str, Any]
+    """All that decides the pairs, as JSON can hold it."""
+
+    def check(self) -> None:
+        """Raise where something else is in the way.
+
+        Raises:
+            UsageError: the folder is there, and was not begun with the same options.
+        """
+        if not self.folder.exists():
+            return
+        try:
+            begun = json.loads(self._record.read_bytes())
+        except (OSError, ValueError):
+            raise UsageError(f"{self.folder} is there already; take another folder, or remove it") from None
+        if begun != json.loads(json.dumps(self.made_of)):
+            raise UsageError(
+                f"{self.folder} was begun with other options or files; give those, take another folder, or remove it"
+            )
+
+    def has(self, name: str) -> bool:
+        """Whether both pictures of a pair are there."""
+        return all(target.is_file() for target in self._targets(name))
+
+    def write(self, blurred: Tensor, sharp: Tensor, name: str) -> None:
+        """Write one pair, both or none.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        targets = self._targets(name)
         for target in targets:
-            target.unlink(missing_ok=True)
-        raise
+            target.parent.mkdir(parents=True, exist_ok=True)
+        if not self._record.exists():
+            with replacing(self._record) as stream:
+                stream.write(json.dumps(self.made_of).encode())
+        try:
+            for target, picture in zip(targets, (blurred, sharp), strict=True):
+                write_png(target, picture)
+        except BaseException:
+            for target in targets:
+                target.unlink(missing_ok=True)
+            raise
+
+    def finish(self) -> None:
+        """All pairs are there: from now on nothing is added, and what a killed run left half-written is removed."""
+        remove_stale(self.folder.glob("*/*.png"))
+        self._record.unlink(missing_ok=True)
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / ".begun.json"
+
+    def _targets(self, name: str) -> list[Path]:
+        return [self.folder / part / f"{name}.png" for part in ("blur", "sharp")]
 
 
 def _channels_first(frame: Any) -> Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deblur_cli.evaluation.datasets import find_pairs
+from deblur_cli.training import synth
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_photos_become_pairs_that_eval_finds(tmp_path: Path, photos: Path, run) 
 def test_one_bad_file_ends_nothing_but_is_said(tmp_path: Path, photos: Path, run) -> None:
     (photos / "p00.png").write_bytes((photos / "p0.png").read_bytes()[:500])
     result = run(["synth", str(photos), "-o", str(tmp_path / "out")])
-    assert result.code == 1 and "2 pairs, 1 files failed" in result.stdout and "p00.png" in result.stderr
+    assert result.code == 1 and "2 pairs, 1 file failed" in result.stdout and "p00.png" in result.stderr
     (photos / "p0.png").unlink()
     alone = run(["synth", str(photos / "p00.png"), "-o", str(tmp_path / "none")])
     assert alone.code == 1 and alone.stdout == "" and len(alone.stderr.strip().splitlines()) == 1
@@ -73,7 +74,7 @@ def test_a_clip_that_is_called_like_the_folder_of_photos_has_one_of_its_own(tmp_
     twice = run(
         ["synth", str(clip), str(tmp_path / "in" / ".." / "photos.avi"), "-o", str(tmp_path / "o"), *of_clip[4:]]
     )
-    assert twice.code == 0 and "1 pairs" in twice.stdout
+    assert twice.code == 0 and "1 pair\n" in twice.stdout
     again = run(of_clip)
     assert again.code == 2 and "photos~2 is there already" in again.stderr
 
@@ -128,14 +129,57 @@ def test_a_full_disk_is_said_and_no_half_pair_is_left(tmp_path: Path, photos: Pa
     def full(descriptor: int) -> None:
         nonlocal written
         written += 1
-        if written == 4:
+        if written == 5:  # the record, and four pictures
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     result = run(["synth", str(photos), "-o", str(tmp_path / "out")])
     lost = tmp_path / "out" / "train" / "photos" / "sharp" / "p1_000_still.png"
-    assert result.code == 1 and result.stderr == f"deblur: {lost}: No space left on device\n"
+    kept = "1 pair kept: make room, and the same command goes on"
+    assert result.code == 1 and result.stderr == f"deblur: {lost}: No space left on device; {kept}\n"
     assert [pair.name for pair in find_pairs(tmp_path / "out", split="train").pairs] == ["p0_000_still"]
+
+
+def test_what_was_interrupted_goes_on_and_only_with_the_same_options(
+    tmp_path: Path, photos: Path, run, monkeypatch
+) -> None:
+    command = ["synth", str(photos), "-o", str(tmp_path / "out"), "--count", "2", "--length", "4", "6", "--clean"]
+    real, made = synth.synthesise_photo, []
+
+    def interrupted(*arguments: object) -> object:
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(synth, "synthesise_photo", interrupted)
+    result = run(command)
+    assert result.code == 130 and result.stderr.startswith("3 pairs kept: the same command goes on\n")
+    blurred = tmp_path / "out" / "train" / "photos" / "blur"
+    (blurred / f".{next(blurred.glob('p0*')).name}.0123abcd.part").touch()  # of a killed run
+    other = run([*command, "--seed", "2"])
+    assert other.code == 2 and "was begun with other options" in other.stderr
+    made.clear()
+    again = run(command)
+    assert again.code == 0 and "4 pairs, 3 of them before" in again.stdout and len(made) == 1
+    folder = tmp_path / "out" / "train" / "photos"
+    assert sorted(path.name for path in folder.iterdir()) == ["blur", "sharp"]
+    assert not list(folder.rglob(".*"))
+    monkeypatch.undo()
+    command[3] = str(tmp_path / "at-once")
+    assert run(command).code == 0
+    for name in (path.name for path in blurred.iterdir()):
+        whole = tmp_path / "at-once" / "train" / "photos" / "blur" / name
+        assert (blurred / name).read_bytes() == whole.read_bytes()
+    assert "is there already" in run(command).stderr  # the whole one takes no more
+
+
+@pytest.mark.parametrize("below", [".", "pairs", "train/x"])
+def test_pairs_are_not_put_among_the_photos(tmp_path: Path, photos: Path, run, below: str) -> None:
+    before = sorted(photos.rglob("*"))
+    result = run(["synth", str(photos), "-o", str(photos / below)])
+    assert result.code == 2 and "would be taken for sharp photos the next time" in result.stderr
+    assert sorted(photos.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
