@@ -8,22 +8,21 @@ sharp = restorer.restore(pixels)  # H×W×3 uint8, uint16 or float32 in [0, 1]; 
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # known to type checkers; what is imported here is so ahead of what deals with Ctrl-C
 if TYPE_CHECKING:
+    from typing import Any
+
     from deblur_cli.restoration.restorer import Restorer
 
-try:
-    __version__ = version("deblur-cli")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
+    __version__: str
 
 __all__ = ["Restorer", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    # Restorer is fetched on first use: it imports torch, and `deblur --help` has no need of it.
+    # Fetched on first use: Restorer imports torch, and `deblur --help` has no need of it.
+    if name == "__version__":
+        return _version()
     if name == "Restorer":
         try:
             from deblur_cli.restoration.restorer import Restorer
@@ -35,3 +34,12 @@ def __getattr__(name: str) -> Any:
             raise
         return Restorer
     raise AttributeError(f"module 'deblur_cli' has no attribute '{name}'")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("deblur-cli")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"

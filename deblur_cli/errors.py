@@ -1,6 +1,6 @@
 """The few errors that a user sees, each shown at the edge as one line.
 
-Library code raises them with a message that says what is wrong and what to do; `deblur_cli.__main__` prints the
+Library code raises them with a message that says what is wrong and what to do; `deblur_cli.edge` prints the
 message and turns the class into an exit code. Anything else that escapes is a fault of ours and keeps its traceback.
 """
 
@@ -12,6 +12,8 @@ EXIT_OK = 0
 EXIT_SOME_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+INTERRUPTED = "deblur: interrupted; nothing is left half-written"
+"""What is said then."""
 
 
 def other_models(error: ImportError) -> str:

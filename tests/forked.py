@@ -23,7 +23,7 @@ MAIN = "import sys; from deblur_cli.__main__ import main; sys.exit(main(sys.argv
 """The command, whose arguments are those of the program."""
 _LONGEST = 240.0
 """Seconds after which a process is killed, whatever it does."""
-_PRELOADED = ["deblur_cli.__main__", "deblur_cli.restoration.restorer", "deblur_cli.training.trainer"]
+_PRELOADED = ["deblur_cli.edge", "deblur_cli.restoration.restorer", "deblur_cli.training.trainer"]
 
 
 class Forked:

@@ -192,6 +192,22 @@ def test_an_unknown_network_suggests_close_names(run: Run, tmp_path: Path, verb:
 # --- errors and exit codes
 
 
+@pytest.mark.parametrize("imported", ["typer", "deblur_cli.app"])
+def test_ctrl_c_while_the_program_is_still_imported_is_one_line(imported: str) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {imported!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from deblur_cli.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    result = python(code, "--version")
+    assert (result.returncode, result.stdout) == (130, "")
+    assert one_line(result.stderr) == f"{errors.INTERRUPTED}\n"
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [

@@ -75,7 +75,7 @@ def test_files_are_written_also_where_nobody_reads_the_table(evaluate, tmp_path:
         raise BrokenPipeError
 
     monkeypatch.setattr(eval_command, "_print", gone)
-    monkeypatch.setattr("deblur_cli.__main__._without_reader", lambda: 1)
+    monkeypatch.setattr("deblur_cli.edge._without_reader", lambda: 1)
     assert evaluate(gopro(tmp_path / "data"), "--csv", tmp_path / "scores.csv").code == 1
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 4
 
