@@ -67,3 +67,9 @@ class DatasetError(DeblurError):
 class TrainingError(DeblurError):
     """A training run that cannot go on: a loss that is not finite, memory that runs out, a checkpoint of another
     recipe."""
+
+
+class NoRunError(TrainingError):
+    """A folder in which there is no training run, or none that has saved anything."""
+
+    exit_code = EXIT_USAGE

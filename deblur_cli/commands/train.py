@@ -99,6 +99,9 @@ def train(
     from deblur_cli.training.trainer import train as run_training
 
     chosen = load_recipe(recipe)
+    there = next((each for each in (output, *output.parents) if each.exists()), output)
+    if there.exists() and not there.is_dir():
+        raise UsageError(f"--output {output}: '{there}' is a file; name a folder for the run")
     before = Progress()
     if resume:
         begun, before, _ = read_checkpoint(output / CHECKPOINT)

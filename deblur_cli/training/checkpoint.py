@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deblur_cli.errors import TrainingError
+from deblur_cli.errors import NoRunError, TrainingError
 from deblur_cli.media.files import replacing
 from deblur_cli.training.recipe import Recipe, recipe_from, recipe_table
 from deblur_cli.training.schedules import Plateau
@@ -78,7 +78,8 @@ def read_checkpoint(path: Path) -> tuple[Recipe, Progress, dict[str, Tensor]]:
     """The recipe, progress and tensors of a checkpoint file.
 
     Raises:
-        TrainingError: the file is missing, damaged, or not a checkpoint of a run.
+        NoRunError: the file is missing.
+        TrainingError: it is damaged, or not a checkpoint of a run.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -87,7 +88,7 @@ def read_checkpoint(path: Path) -> tuple[Recipe, Progress, dict[str, Tensor]]:
             facts: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
     except FileNotFoundError as error:
-        raise TrainingError(f"there is no checkpoint {path}; start the run without --resume") from error
+        raise NoRunError(f"there is no checkpoint {path}; start the run without --resume") from error
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise TrainingError(f"{path}: not a checkpoint of a training run, or damaged ({error})") from error
     # Checkpoints of earlier versions do not say it.

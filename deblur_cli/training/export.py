@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from deblur_cli.errors import TrainingError
+from deblur_cli.errors import NoRunError, TrainingError
 from deblur_cli.media.files import replacing
 from deblur_cli.training.checkpoint import CHECKPOINT, Progress, is_checkpoint
 from deblur_cli.training.recipe import Recipe, recipe_table
@@ -47,14 +47,15 @@ def export_run(run: Path, target: Path) -> str:
     """Copy a run's best weights to `target` and write their card beside it as JSON; gives the file's SHA-256.
 
     Raises:
-        TrainingError: the run has no weights yet, `target` is not a .safetensors file in a folder that is there, it is
-            the checkpoint of a run, or something else lies where its card is to be.
+        NoRunError: the run has no weights yet.
+        TrainingError: `target` is not a .safetensors file in a folder that is there, it is the checkpoint of a run, or
+            something else lies where its card is to be.
     """
     best = run / BEST
     if target.suffix != ".safetensors":
         raise TrainingError(f"{target}: weights are written as .safetensors")
     if not best.is_file():
-        raise TrainingError(f"{run} holds no {BEST}: it is no folder of a run, or the run has saved nothing yet")
+        raise NoRunError(f"{run} holds no {BEST}: it is no folder of a run, or the run has saved nothing yet")
     if not target.parent.is_dir():
         raise TrainingError(f"{target}: there is no folder '{target.parent}'")
     if target.resolve() == (run / CHECKPOINT).resolve() or is_checkpoint(target):

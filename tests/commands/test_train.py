@@ -117,6 +117,26 @@ def test_wrong_usage_is_one_line(tmp_path: Path, run, arguments: list[str], comp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("below", ["", "run"])
+def test_a_file_is_no_folder_of_a_run(tmp_path: Path, run, below: str) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.touch()
+    result = run(["train", "--recipe", "lite", "--photos", str(tmp_path), "-o", str(photo / below)])
+    assert result.code == 2 and f"'{photo}' is a file; name a folder for the run" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--recipe", "lite", "--photos", ".", "--resume"], "there is no checkpoint"),
+        (["--export", "mine.safetensors"], "holds no best.safetensors"),
+    ],
+)
+def test_a_run_that_is_not_there_is_wrong_usage(tmp_path: Path, run, arguments: list[str], complaint: str) -> None:
+    result = run(["train", "-o", str(tmp_path / "run"), *arguments])
+    assert result.code == 2 and complaint in result.stderr and not (tmp_path / "run").exists()
+
+
 def test_the_shipped_recipes_are_listed(run) -> None:
     listed = run(["train", "--list"])
     assert listed.code == 0
