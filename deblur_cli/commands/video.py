@@ -176,7 +176,7 @@ def _check_codec(codec: str, crf: float | None, preset: str | None) -> None:
     import difflib
 
     from deblur_cli.media import ffmpeg
-    from deblur_cli.media.encoders import ENCODERS
+    from deblur_cli.media.encoders import ENCODERS, check_preset
 
     known = ["auto", *ENCODERS]
     if codec in ENCODERS:
@@ -184,6 +184,8 @@ def _check_codec(codec: str, crf: float | None, preset: str | None) -> None:
         if (crf is not None and encoder.crf is None) or (preset is not None and encoder.preset is None):
             raise UsageError(f"{codec} has no such scale as {'--preset' if crf is None else '--crf'}")
     if codec in known or codec in ffmpeg.encoders():
+        if preset:
+            check_preset(codec, preset)
         return
     near = difflib.get_close_matches(codec, [*known, *ffmpeg.encoders()], 1)
     hint = f"; did you mean '{near[0]}'?" if near else f"; take one of {', '.join(known)}, or an encoder of ffmpeg's"

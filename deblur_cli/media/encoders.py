@@ -65,32 +65,60 @@ class Encoder:
     """Whether it refuses sizes that are no multiple of the chroma sampling."""
     alpha: str | None = None
     """The one pixel format with alpha that players know, where it has others as well; None: any that it has."""
+    presets: tuple[str, ...] = ()
+    """What there is of efforts; nothing: not known."""
     mastering: str | None = None
     """How it is told of an HDR10 mastering display: the option that takes its parameters; None: it cannot be."""
 
+
+_X26X = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"),
+    *map(str, range(10)),
+)
 
 # The qualities are those at which each encoder's loss is not seen at normal viewing: x264 and x265 are usually called
 # transparent from about 17 and 19 down; the AV1 and VP9 scales run to 63.
 ENCODERS: dict[str, tuple[Encoder, ...]] = {
     "h264": (
-        Encoder("libx264", 17, "medium", even=True, mastering="x264-params"),
-        Encoder("libx264rgb", 17, "medium"),
+        Encoder("libx264", 17, "medium", even=True, presets=_X26X, mastering="x264-params"),
+        Encoder("libx264rgb", 17, "medium", presets=_X26X),
     ),
     "hevc": (
         Encoder(
-            "libx265", 19, "medium", options=("-x265-params", "log-level=error"), even=True, mastering="x265-params"
+            "libx265",
+            19,
+            "medium",
+            options=("-x265-params", "log-level=error"),
+            even=True,
+            presets=_X26X,
+            mastering="x265-params",
         ),
     ),
     "av1": (
-        Encoder("libsvtav1", 22, "6", mastering="svtav1-params"),
-        Encoder("libaom-av1", 20, "6", "cpu-used", ("-row-mt", "1")),
+        Encoder("libsvtav1", 22, "6", presets=tuple(map(str, range(-2, 14))), mastering="svtav1-params"),
+        Encoder("libaom-av1", 20, "6", "cpu-used", ("-row-mt", "1"), presets=tuple(map(str, range(9)))),
     ),
     "vp9": (
         Encoder(
-            "libvpx-vp9", 22, "3", "cpu-used", ("-b:v", "0", "-row-mt", "1", "-deadline", "good"), alpha="yuva420p"
+            "libvpx-vp9",
+            22,
+            "3",
+            "cpu-used",
+            ("-b:v", "0", "-row-mt", "1", "-deadline", "good"),
+            alpha="yuva420p",
+            presets=tuple(map(str, range(-8, 9))),
         ),
     ),
-    "prores": (Encoder("prores_ks", None, "auto", "profile:v", ("-vendor", "apl0")),),
+    "prores": (
+        Encoder(
+            "prores_ks",
+            None,
+            "auto",
+            "profile:v",
+            ("-vendor", "apl0"),
+            presets=("auto", "proxy", "lt", "standard", "hq", "4444", "4444xq", *map(str, range(6))),
+        ),
+    ),
     "ffv1": (Encoder("ffv1", options=("-level", "3", "-g", "1", "-slicecrc", "1")),),
 }
 """The codecs that are written, best encoder first."""
@@ -135,6 +163,22 @@ def by_own_name(codec: str) -> str:
     return _EVERYDAY.get(name, name if name in ENCODERS else codec)
 
 
+def check_preset(codec: str, preset: str) -> None:
+    """Raise where no encoder that `codec` (or `auto`) may stand for has the effort `preset`, as far as that is known.
+
+    Raises:
+        UsageError: none has it.
+    """
+    every = [encoder for encoders in ENCODERS.values() for encoder in encoders]
+    possible = ENCODERS.get(codec) or tuple(
+        encoder for encoder in every if codec == "auto" or (codec == encoder.name and encoder.preset_option == "preset")
+    )
+    known = dict.fromkeys(name for encoder in possible for name in encoder.presets)
+    if known and preset not in known:
+        whose = "no codec" if codec == "auto" else f"no {codec}"
+        raise UsageError(f"{whose} has a preset '{preset}'; there are {', '.join(known)}")
+
+
 def choose(
     target: Path,
     video: VideoFormat,
@@ -158,7 +202,7 @@ def choose(
 
     Raises:
         VideoError: the container is not written or does not hold the codec; there is no encoder for it.
-        UsageError: the codec has no such scale.
+        UsageError: the codec has no such scale, or the encoder no such effort.
     """
     container = container_of(target)
     family = _follow(source, container) if codec == "auto" else codec
@@ -275,6 +319,8 @@ def _quality(encoder: Encoder, family: str, crf: float | None, preset: str | Non
         raise UsageError(f"{family} has no quality scale (crf)")
     if preset is not None and encoder.preset is None and family in ENCODERS:
         raise UsageError(f"{family} has no presets")
+    if preset and encoder.presets and preset not in encoder.presets:
+        raise UsageError(f"{encoder.name} has no preset '{preset}'; it has {', '.join(encoder.presets)}")
     preset = preset or encoder.preset
     if family == "prores" and preset == "auto":
         preset = "hq" if nearest_planar(pixels).shift_x else "4444"

@@ -51,6 +51,11 @@ _REFUSED = {
     **dict.fromkeys(("report", "progress", "vstats", "vstats_file", "sdp_file", "print_graphs_file"), _ELSEWHERE),
     **dict.fromkeys(("stats_enc_pre", "stats_enc_post", "stats_mux_pre"), _ELSEWHERE),
 }
+# Filters that would do what those options do; of others that make more or fewer frames their number tells.
+_NO_FILTERS = frozenset(
+    {"setpts", "fps", "framerate", "minterpolate", "reverse", "random", "shuffleframes", "trim", "loop", "tpad"}
+    | {"framestep", "decimate", "mpdecimate"}
+)
 
 
 def split_arguments(words: Sequence[str], container: Container) -> tuple[list[str], list[str]]:
@@ -133,18 +138,21 @@ def options(words: Sequence[str]) -> list[list[str]]:
     """Each option with its value, if it has one.
 
     Raises:
-        UsageError: a word is neither an option nor the value of one (ffmpeg would write to a file of that name), or an
-            option can only do harm here.
+        UsageError: a word is neither an option nor the value of one (ffmpeg would write to a file of that name), an
+            option has no value, or it can only do harm here.
     """
     found: list[list[str]] = []
     for word in words:
         if re.match(r"-[a-zA-Z]", word):
             _check(word)
+            _check_whole(found)
             found.append([word])
         elif found and len(found[-1]) == 1 and not _is_flag(found[-1][0]):
             found[-1].append(word)
+            _check_filters(*found[-1])
         else:
             raise UsageError(f"'{word}' in the arguments for ffmpeg is neither an option nor the value of one")
+    _check_whole(found)
     return found
 
 
@@ -167,3 +175,19 @@ def _check(option: str) -> None:
         name = "vcodec"
     if name in _REFUSED:
         raise UsageError(f"'{option}' cannot be among the arguments for ffmpeg: {_REFUSED[name]}")
+
+
+def _check_whole(found: Sequence[Sequence[str]]) -> None:
+    """Raise where the last option that was found wants a value and has none: the next word would become it."""
+    if found and len(found[-1]) == 1 and not _is_flag(found[-1][0]):
+        raise UsageError(f"'{found[-1][0]}' in the arguments for ffmpeg has no value behind it")
+
+
+def _check_filters(option: str, value: str) -> None:
+    """Raise for filters of the pictures that would show them in another order or at other times."""
+    if not re.fullmatch(r"-(vf|filter)(:[vV0].*)?", option):
+        return
+    plain = re.sub(r"\\.|'[^']*'", "", value, flags=re.DOTALL)
+    for name in re.findall(r"(?:^|[,;\]])\s*(\w+)", plain):
+        if name in _NO_FILTERS:
+            raise UsageError(f"'{option} {value}' cannot be among the arguments for ffmpeg: {_TIMES}, without '{name}'")

@@ -166,6 +166,10 @@ def test_an_output_that_is_the_input_is_refused_and_nothing_is_lost(folder: Path
         (["in", "--suffix", ""], "letter"),
         (["in", "--tile", "big"], "big"),
         (["in", "--presett", "fast"], "--preset"),
+        (["in", "--preset", "warp"], "no codec has a preset 'warp'; there are ultrafast"),
+        (["in", "--codec", "av1", "--preset", "14"], "no av1 has a preset '14'"),
+        (["in", "--codec", "libx265", "--preset", "6x"], "no libx265 has a preset '6x'"),
+        (["in", "--ffmpeg-args", "-tune"], "'-tune' in the arguments for ffmpeg has no value"),
     ],
 )
 def test_wrong_usage_is_one_line_and_nothing_is_restored(

@@ -106,6 +106,30 @@ def test_what_could_only_fail_at_the_end_or_write_elsewhere_is_refused(words: st
         split_arguments(["-tune", "film", *words.split()], CONTAINERS[".mp4"])
 
 
+@pytest.mark.parametrize("words", ["-tune", "-crf -tune film", "-tune film -crf", "-vf -an", "-movflags"])
+def test_an_option_without_its_value_is_named(words: str) -> None:
+    with pytest.raises(UsageError, match=r"^'-(tune|crf|vf|movflags)' .* has no value behind it$"):
+        split_arguments(words.split(), CONTAINERS[".mp4"])
+
+
+@pytest.mark.parametrize(
+    "graph",
+    ["reverse", "setpts=2*PTS", "hflip,trim=end_frame=5", "[in]loop=2:5:0[out]", "hflip, fps@a=5", "hflip;random"],
+)
+@pytest.mark.parametrize("option", ["-vf", "-filter:v", "-filter:v:0"])
+def test_filters_that_would_move_frames_are_refused(option: str, graph: str) -> None:
+    with pytest.raises(UsageError, match=f"^'{option} .* cannot be among .* its own time, without '"):
+        split_arguments([option, graph], CONTAINERS[".mp4"])
+
+
+@pytest.mark.parametrize(
+    "words", ["-vf drawtext=text='a,reverse'", "-vf drawtext=text=a\\,reverse", "-af areverse", "-filter:a loop=1:9"]
+)
+def test_what_only_looks_like_such_a_filter_is_let_pass(words: str) -> None:
+    encoding, file = split_arguments(words.split(), CONTAINERS[".mp4"])
+    assert encoding + file == words.split()
+
+
 def test_a_codec_of_another_stream_and_a_value_like_an_option_refused_are_let_pass() -> None:
     words = ["-c:a", "aac", "-codec:s", "mov_text", "-metadata", "t", "-an"]
     assert split_arguments(words, CONTAINERS[".mp4"]) == ([], words)

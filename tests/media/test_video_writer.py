@@ -123,7 +123,8 @@ def test_what_cannot_be_written_is_refused_before_it_begins(
 
 
 @pytest.mark.parametrize(
-    ("codec", "option"), [("ffv1", {"crf": 20}), ("prores", {"crf": 20}), ("ffv1", {"preset": "x"})]
+    ("codec", "option"),
+    [("ffv1", {"crf": 20}), ("prores", {"crf": 20}), ("ffv1", {"preset": "x"}), ("hevc", {"preset": "warp"})],
 )
 def test_a_scale_that_a_codec_does_not_have_is_a_wrong_use(codec: str, option: dict[str, object]) -> None:
     with pytest.raises(UsageError):

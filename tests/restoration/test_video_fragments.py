@@ -56,7 +56,6 @@ def test_frames_and_sound_of_a_file_in_fragments_are_where_they_were(
         ("-movflags +faststart", False),
         ("-movflags +faststart-frag_keyframe", False),
         ("-movflags +frag_discont", False),
-        ("-movflags", False),
         ("-metadata title=empty_moov", False),
     ],
 )

@@ -314,7 +314,7 @@ def test_arguments_for_ffmpeg_reach_the_encoder_and_the_file(clip: Path, tmp_pat
 
 
 @pytest.mark.usefixtures("short_segments")
-@pytest.mark.parametrize("words", ["-vf fps=10", "-filter:v tinterlace"])
+@pytest.mark.parametrize("words", [r"-vf select=mod(n\,2)", "-filter:v tinterlace"])
 def test_a_filter_that_changes_the_number_of_frames_is_said_behind_the_first_segment(
     words: str, clip: Path, tmp_path: Path
 ) -> None:
