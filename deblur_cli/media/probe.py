@@ -21,6 +21,10 @@ from deblur_cli.media.lengths import top_box
 from deblur_cli.media.pixel_formats import nearest_planar
 from deblur_cli.media.video import Colour, PixelFormat, VideoFormat
 
+# What ffmpeg reads through to other files, whatever its own is called: outputs would lie beside the list, and what it
+# names is not the user's to have named.
+_LISTS = frozenset({"concat", "hls", "dash", "imf", "sdp", "rtsp", "webm_dash_manifest", "avisynth", "vapoursynth"})
+
 
 @dataclass(frozen=True)
 class MasteringDisplay:
@@ -112,6 +116,11 @@ def probe(path: Path) -> VideoInfo:
         raise VideoError(f"{path}: not a video that can be read ({_why(path, lines)})")
     if report.container in {"tty", "image2"} or report.container.endswith("_pipe"):
         raise VideoError(f"{path}: not a video (it looks like '{report.container}')")
+    if report.container in _LISTS:
+        raise VideoError(
+            f"{path}: no video but a list of other files (it looks like '{report.container}'); give those, or join "
+            "them to a file first"
+        )
     main = report.main_video()
     if main is None:
         kinds = {"a still picture" if stream.kind == "video" else stream.kind for stream in report.streams}

@@ -141,6 +141,23 @@ def test_an_ffmpeg_that_is_too_old_is_refused(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        ("list.mkv", "concat", "ffconcat version 1.0\nfile clip.mp4\n"),
+        ("list.mp4", "concat", "ffconcat version 1.0\nfile clip.mp4\n"),
+        ("list.m3u8", "hls", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.2,\nclip.mp4\n#EXT-X-ENDLIST\n"),
+    ],
+)
+def test_a_list_of_other_files_is_refused_whatever_it_is_called(
+    name: str, kind: str, text: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "clip.mp4", "-f", "lavfi", "-i", "color=s=64x48:r=25:d=0.2", *H264)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(VideoError, match=rf"{name}: no video but a list of other files \(it looks like '{kind}'\)"):
+        probe(tmp_path / name)
+
+
+@pytest.mark.parametrize(
     ("tags", "height", "matrix"),
     [
         (ColourTags(), 576, "smpte170m"),
