@@ -138,6 +138,11 @@ class FrameFolderReader:
         """How many frames come."""
         return len(self._frames)
 
+    @property
+    def seconds(self) -> Fraction:
+        """How long all pictures of the folder are shown."""
+        return self._times[-1] * self.video.time_base
+
     def __enter__(self) -> Self:
         return self
 

@@ -103,6 +103,11 @@ class VideoReader:
         # A decoder that gives up one packet may be silent about those that need it.
         return self._patched + max(self._refused, len(self._repeated))
 
+    @property
+    def seconds(self) -> Fraction | None:
+        """How long the whole file is; None: it does not say."""
+        return self.info.duration
+
     def __enter__(self) -> Self:
         return self
 

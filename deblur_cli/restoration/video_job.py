@@ -285,7 +285,9 @@ class _Job:
 
     def _finish(self) -> None:
         if not self.journal.segments:
-            raise VideoError(f"{self.source}: there is no frame in what was asked for")
+            long = self.reader.seconds
+            whole = "" if long is None else f"; it is {round(float(long), 2):,} s long"
+            raise VideoError(f"{self.source}: there is no frame in what was asked for{whole}")
         self.warnings += self.output.finish(self.journal.segments)
         self.journal.remove()
 
