@@ -104,6 +104,16 @@ def join_segments(
         DiskFullError: there is no room for the joined file.
     """
     container = container_of(target)
+    for segment in segments:
+        if not segment.exists():
+            raise VideoError(
+                f"{target}: '{segment}', a part of what was restored, is gone; the same command begins afresh"
+            )
+    if not source.path.exists():
+        raise VideoError(
+            f"{target}: '{source.path}', whose other streams are to be copied, is gone; what is done is kept: put it "
+            "back, and the same command goes on"
+        )
     without, extra = left_out(extra)
     others = copied(source, container, start, without)
     turned, lost = display_options(source, container)

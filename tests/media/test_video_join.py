@@ -30,3 +30,16 @@ def test_each_segment_is_read_once_and_one_that_lost_frames_is_named(
     with pytest.raises(VideoError, match=r"1\.mp4: 3 frames, where 4 were written; remove its folder"):
         join_segments(segments, tmp_path / "out.mp4", probe(source), frames=[3, 4])
     assert read == segments and not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("gone", "do"), [("1.mp4", "begins afresh"), ("in.mp4", "is kept: put it back, and the same command goes on")]
+)
+def test_what_is_gone_when_segments_are_joined_is_named(tmp_path: Path, gone: str, do: str) -> None:
+    source = make(tmp_path / "in.mp4", *PICTURE, *H264)
+    segments = [make(tmp_path / f"{number}.mp4", *PICTURE, *H264, "-frames:v", "3") for number in range(2)]
+    info = probe(source)
+    (tmp_path / gone).unlink()
+    with pytest.raises(VideoError, match=rf"^{tmp_path}/out\.mp4: '{tmp_path}/{gone}', .* is gone; .*{do}$"):
+        join_segments(segments, tmp_path / "out.mp4", info)
+    assert not (tmp_path / "out.mp4").exists()
