@@ -74,7 +74,7 @@ def synth(
     given = [Path(text) for text in inputs]
     clips = [path for path in given if path.suffix.lower() in clip_files.SUFFIXES]
     for folder in (path for path in given if path.is_dir()):
-        clips += sorted(path for path in folder.rglob("*") if path.suffix.lower() in clip_files.SUFFIXES)
+        clips += clip_files.clips_below(folder)
     stills = [text for text, path in zip(inputs, given, strict=True) if path not in clips]
     clips = list({path.resolve(): path for path in clips}.values())  # each once, however often it is named
     gathered = gather_photos(stills) if stills else None

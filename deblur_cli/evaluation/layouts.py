@@ -66,10 +66,14 @@ def find_layout(folder: Path, split: str | None, variant: str | None) -> Layout:
 
 
 def pictures(folder: Path) -> dict[str, Path]:
-    """Pictures below `folder` by their relative path without its ending; with it, where that would name two files."""
+    """Pictures below `folder` by their relative path without its ending; with it, where that would name two files.
+
+    Raises:
+        DatasetError: a folder cannot be opened, whose pictures would be missing without a word.
+    """
     found: dict[str, list[Path]] = {}
     seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:  # a link back to a folder above it
             folders.clear()
@@ -83,6 +87,11 @@ def pictures(folder: Path) -> dict[str, Path]:
     unique = {key: paths[0] for key, paths in found.items() if len(paths) == 1}
     double = {f"{key}{path.suffix}": path for key, paths in found.items() if len(paths) > 1 for path in paths}
     return unique | double
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # layouts ask for folders that may not be there
+        raise DatasetError(f"the folder '{error.filename}' cannot be opened: {error.strerror}") from error
 
 
 def _kohler(folder: Path) -> Layout | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,20 @@ from deblur_cli.errors import DatasetError
 
 SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts"})
 """Endings of the files that are taken for videos."""
+
+
+def clips_below(folder: Path) -> list[Path]:
+    """The clips below `folder`, in order.
+
+    Raises:
+        DatasetError: a folder cannot be opened, whose clips would be missing without a word.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(f"the folder '{error.filename}' cannot be opened: {error.strerror}") from error
+
+    found = (Path(parent, name) for parent, _, files in os.walk(folder, onerror=refuse) for name in files)
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
 
 
 def frame_rate(clip: Path) -> float:

@@ -140,7 +140,7 @@ def _clips_below(folder: Path) -> tuple[Path, ...]:
         return (folder,)
     if not folder.is_dir():
         raise DatasetError(f"there is no folder {folder}")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in clips.SUFFIXES)
+    found = clips.clips_below(folder)
     if not found:
         raise DatasetError(f"there is no video in {folder}")
     return tuple(found)

@@ -1,5 +1,6 @@
 import functools
 import math
+import os
 from pathlib import Path
 
 import cv2
@@ -31,6 +32,21 @@ def photos(tmp_path: Path) -> Path:
         pixels = np.random.default_rng(number).integers(0, 256, (280, 280, 3), dtype=np.uint8)
         cv2.imwrite(str(folder / f"{number:02d}.png"), pixels)
     return folder
+
+
+def test_a_folder_of_clips_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.mp4").touch()
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DatasetError, match=r"the folder '.*/locked' cannot be opened: Permission denied"):
+        find_files(clips_folder=tmp_path)
 
 
 def test_held_out_photos_are_never_trained_on(photos: Path) -> None:
