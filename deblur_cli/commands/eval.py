@@ -298,7 +298,9 @@ def _write(
     from deblur_cli.evaluation.gallery import count_unseen
     from deblur_cli.evaluation.html_report import write_html
     from deblur_cli.evaluation.report_files import write_csv, write_json
+    from deblur_cli.media.files import remove_stale
 
+    remove_stale(path for path in (csv, json, html) if path is not None)  # of a run that was killed
     problems = []
     for path, write in ((csv, write_csv), (json, write_json), (html, partial(write_html, views=views))):
         if path is not None:

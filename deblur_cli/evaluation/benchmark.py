@@ -26,7 +26,7 @@ from deblur_cli.evaluation.elsewhere import RestoredPictures
 from deblur_cli.evaluation.metrics import Scores, round_to_uint8, score
 from deblur_cli.evaluation.sequences import Flicker, FrameRestorer
 from deblur_cli.evaluation.summaries import Summary, mean_of, mean_of_known, means_of_sequences, summarise_pairs
-from deblur_cli.media.files import replacing
+from deblur_cli.media.files import remove_stale, replacing
 from deblur_cli.restoration.device import synchronize
 from deblur_cli.restoration.memory import is_out_of_memory
 
@@ -189,7 +189,7 @@ def benchmark(
         rounding: score what an 8-bit file would hold; false scores the network's own values.
         keep_state: give a recurrent network its state from frame to frame; false starts it anew with each.
         save: folder that receives the restored pictures as PNG, under their sequence and name; those already there are
-            replaced.
+            replaced, and what a killed run left half-written for them is removed.
         share: the pairs to score, whole groups of the dataset (`Dataset.groups`), where other processes do the rest.
         done: results of an earlier run over the same dataset, of whole groups; these are not restored again.
         known: results of another network over the same dataset: what they say of blurred pictures is not taken again.
@@ -211,6 +211,8 @@ def benchmark(
     scorer = _Scorer(dataset, rounding, known or {}, lpips)
     keeps = keep_state and dataset.video
     frames = restorer if isinstance(restorer, RestoredPictures) else FrameRestorer(restorer, keep_state=keeps)
+    if save is not None:
+        remove_stale(saved_path(save, pair) for pair in pairs)
     with ThreadPoolExecutor(1) as helper:
         # The helper does one thing after the other: when a pair has been read, what was to be saved before it has been.
         saving: Future[None] | None = None

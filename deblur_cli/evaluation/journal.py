@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from deblur_cli.errors import UsageError
+from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.evaluation.benchmark import ImageResult
 from deblur_cli.evaluation.datasets import Pair
 from deblur_cli.evaluation.metrics import Scores
@@ -41,6 +41,7 @@ class Journal:
     Raises:
         UsageError: the file is no journal, or one of a run under other conditions.
         OSError: it cannot be read or written.
+        DeblurError: what was written is not on the disk for sure, at the end of the block.
     """
 
     def __init__(self, path: Path, conditions: Mapping[str, Any]) -> None:
@@ -64,8 +65,15 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.fsync(self._descriptor)
-        os.close(self._descriptor)
+        try:
+            os.fsync(self._descriptor)
+        except OSError as failed:  # network drives say only here that there is no room
+            if error is None:
+                raise DeblurError(
+                    f"'{self.path}' cannot be written: {failed.strerror or failed}; the same command goes on"
+                ) from failed
+        finally:
+            os.close(self._descriptor)
 
     def results(self, model: str, pairs: Iterable[Pair]) -> dict[Pair, ImageResult]:
         """What an earlier run found for these pairs, whose files are as they were, and the network of this label."""

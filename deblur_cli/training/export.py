@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from deblur_cli.errors import NoRunError, TrainingError
-from deblur_cli.media.files import replacing
+from deblur_cli.media.files import remove_stale, replacing
 from deblur_cli.training.checkpoint import CHECKPOINT, Progress, is_checkpoint
 from deblur_cli.training.recipe import Recipe, recipe_table
 from models.weights import load_model, save_weights
@@ -67,6 +67,7 @@ def export_run(run: Path, target: Path) -> str:
         raise TrainingError(
             f"{beside} is there and no card of weights, which would be written over it; take another name"
         )
+    remove_stale((target, beside))
     loaded = load_model(best)
     with best.open("rb") as source, replacing(target) as stream:
         shutil.copyfileobj(source, stream)

@@ -55,8 +55,10 @@ def assert_whole(folder: Path, numbers: range, out: Path) -> None:
 def test_a_folder_is_restored_and_a_second_run_has_nothing_to_do(folder: Path, capsys: Capture) -> None:
     before = hashes(folder)
     out = folder.parent / "out"
-    report = folder.parent / "report.json"
+    report, leftover = folder.parent / "report.json", folder.parent / ".report.json.0123abcd.part"
+    leftover.touch()
     assert deblur(folder, "-o", out, "--report", report) == 0
+    assert not leftover.exists()
     assert_whole(folder, range(14), out)
     assert hashes(folder) == before
     captured = capsys.readouterr()

@@ -129,7 +129,9 @@ def test_training_learns(tmp_path: Path, sources: list[Source], accelerator: obj
         reports[-1].scores["held out blurred"] + reports[-1].scores["mean"]
     )
 
+    (leftover := tmp_path / ".shipped.safetensors.0123abcd.part").touch()
     digest = export_run(tmp_path, tmp_path / "shipped.safetensors")
+    assert not leftover.exists()
     loaded = models.load_model(tmp_path / "shipped.safetensors")
     assert loaded.sha256 == digest
     assert loaded.info.name == "test-tiny"
