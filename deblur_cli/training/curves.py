@@ -51,10 +51,7 @@ class Curves:
     def __enter__(self) -> Curves:
         if not self.active:
             return self
-        kept: list[list[str]] = []
-        if self.path.is_file() and self.from_step:
-            with self.path.open(newline="", encoding="utf-8") as old:
-                kept = [row for row in csv.reader(old) if row and row[0].isdigit() and int(row[0]) <= self.from_step]
+        kept = _rows(self.path, self.from_step) if self.path.is_file() and self.from_step else []
         rows = [["step", "loss", "rate", "elapsed", "set", "psnr", *self.parts], *kept]
         text = io.StringIO(newline="")
         csv.writer(text).writerows(rows)
@@ -89,6 +86,13 @@ class Curves:
                 self._board.add_scalar(f"psnr/{name}", psnr, report.step)
         if report.scores or report.step % self.every == 0:
             self._file.flush()
+
+
+def _rows(path: Path, last: int) -> list[list[str]]:
+    """The rows of curves up to the step `last`; what a full disk or a power cut left of a row is passed over."""
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    lines = io.StringIO(whole.decode(errors="replace"), newline="")
+    return [row for row in csv.reader(lines) if len(row) >= 6 and row[0].isdecimal() and int(row[0]) <= last]
 
 
 def _tensorboard(folder: Path) -> Any:
