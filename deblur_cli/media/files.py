@@ -126,7 +126,8 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
         if os.name == "nt":  # where no open file is renamed
             temporary.replace(target)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that may be written no more, of which `error` tells
+            temporary.unlink()
         # What a stream raises names no file, and what opening and renaming raise one that the user does not know.
         if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
             error.filename, error.filename2 = str(target), None

@@ -127,6 +127,19 @@ def test_a_folder_that_cannot_be_listed_does_not_keep_the_leftovers_of_others(
     assert not leftover.exists()
 
 
+def test_a_disk_that_may_be_written_no_more_is_told_of_by_the_targets_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, *_: Any) -> Any:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(os, "replace", refused)
+    monkeypatch.setattr(os, "unlink", refused)  # what remains cannot be removed either
+    with pytest.raises(OSError, match="Read-only") as raised, replacing(tmp_path / "a.png") as stream:
+        stream.write(b"half")
+    assert raised.value.filename == str(tmp_path / "a.png")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="there are no named pipes")
 def test_what_is_no_regular_file_is_written_to_and_stays_what_it_is(tmp_path: Path) -> None:
     pipe, link = tmp_path / "pipe", tmp_path / "link"
