@@ -239,8 +239,9 @@ def read(data: bytes) -> Photo:
 
 def _opened(page: Any, data: bytes) -> Image.Image | None:
     """A page of up to 8 bits by Pillow; None where it knows no such kind: most that have further channels."""
-    extra = int(page.samplesperpixel) - _COLOURS.get(int(page.photometric), 1)
-    if extra and int(page.planarconfig) == 2:
+    photometric = int(page.photometric)
+    extra = int(page.samplesperpixel) - _COLOURS.get(photometric, 1)
+    if extra and int(page.planarconfig) == 2 and photometric != 5:  # of planes, those behind the inks do it no harm
         return None
     try:
         return open_image(data, "TIFF")

@@ -73,6 +73,14 @@ def test_eight_bits_of_any_channels(
     assert not caplog.records
 
 
+def test_inks_on_planes_with_a_spot_colour() -> None:
+    inks = np.random.default_rng(0).integers(0, 256, (20, 24, 5), np.uint8)
+    settings = {"photometric": "separated", "planarconfig": "separate", "extrasamples": ["unspecified"]}
+    photo = read(tiff(np.moveaxis(inks, 2, 0), compression="zlib", **settings))
+    assert photo.inks is not None and np.array_equal(photo.inks, inks[:, :, :4])
+    assert photo.warnings == ["a further channel (such as a saved selection) is not kept"]
+
+
 def test_the_first_of_several_channels_is_no_alpha_unless_it_is_said() -> None:
     data = tiff(np.ascontiguousarray(smooth(20, 24, 4)), photometric="minisblack", planarconfig="contig")
     photo = read(data.replace(struct.pack("<HH", 338, 3), struct.pack("<HH", 65000, 3)))
