@@ -6,6 +6,7 @@ the file for the end of the film without a word.
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ _BOXES = frozenset(
 _UNFINISHED = (0, 0xFFFFFFFF)
 """What AVI files have in place of a length while they are written."""
 _CUT_OFF = "the file is cut off"
+_FILLING = b"\x00\r\n"
 _FLV_TAGS = frozenset({8, 9, 18})
 
 
@@ -66,12 +68,13 @@ def _quicktime(file: IO[bytes], size: int) -> str | None:
     end, fragments = 0, False
     for at, length, kind in _boxes(file, size):
         if kind not in _BOXES:
-            lost = fragments and any(_read(file, at, 8))
+            lost = fragments and _goes_on(file, at)  # else something lies behind the film
             return "a part in the middle is missing, or damaged" if lost else None
         if length < 8:  # 0: till the end of the file
             return None
         end, fragments = at + length, fragments or kind == b"moof"
-    return _CUT_OFF if fragments and end < size else _missing(end - size)
+    behind = _read(file, end, 8).strip(_FILLING) if fragments else b""
+    return _CUT_OFF if behind else _missing(end - size)
 
 
 def _boxes(file: IO[bytes], size: int) -> Iterator[tuple[int, int, bytes]]:
@@ -92,19 +95,28 @@ def _avi(file: IO[bytes], size: int) -> str | None:
         if kind != b"RIFF" or length in _UNFINISHED:
             return None
         at += 8 + length
-    return _missing(at - size)
+    # Some programs count the eight bytes ahead of the length too.
+    return _missing(at - size) if at > size + 8 else None
 
 
 def _flv(file: IO[bytes], size: int) -> str | None:
     (at,) = struct.unpack(">I", _read(file, 5, 4))
     at += 4  # each tag has the length of the one before ahead of it
-    while at + 11 <= size:
+    while at < size:
         head = _read(file, at, 4)
         if head[0] & 0x1F not in _FLV_TAGS:
             return None
+        if at + 11 > size:
+            return _CUT_OFF
         at += 11 + int.from_bytes(head[1:]) + 4
     whole = at in {size, size + 4}  # some leave out the last length
     return None if whole else _missing(at - 4 - size) or _CUT_OFF
+
+
+def _goes_on(file: IO[bytes], at: int) -> bool:
+    """Whether another fragment, or the table of them, comes after a position."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"moof", at) >= 0 or content.find(b"mfra", at) >= 0
 
 
 def _read(file: IO[bytes], at: int, count: int) -> bytes:

@@ -19,6 +19,9 @@ KINDS = {
 }
 
 
+BEHIND = [bytes(1), bytes(4), b"\r\n", bytes(600), b"\x00\x00\x00\x10gps " + bytes(8), b"\xff" * 20]
+
+
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("whole")
@@ -66,6 +69,22 @@ def test_a_hole_among_fragments_is_known_and_what_lies_behind_a_film_is_no_hole(
     plain = make(tmp_path / "plain.mp4", *PICTURE, *H264).read_bytes()
     path.write_bytes(plain + b"\x00\x00\x00\x30SEFH" + bytes(10))  # a telephone's own
     assert shortfall(path, "mov") is None
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("suffix", [".mp4", ".flv"])
+def test_what_was_put_behind_a_whole_film_leaves_it_whole(
+    suffix: str, behind: bytes, clips: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / f"clip{suffix}"
+    path.write_bytes(clips[suffix].read_bytes() + behind)
+    assert shortfall(path, KINDS[suffix][0]) is None
+
+
+def test_a_length_that_counts_its_own_header_is_no_shortfall(clips: dict[str, Path], tmp_path: Path) -> None:
+    data, path = clips[".avi"].read_bytes(), tmp_path / "clip.avi"
+    path.write_bytes(data[:4] + len(data).to_bytes(4, "little") + data[8:])
+    assert shortfall(path, "avi") is None
 
 
 def test_where_nothing_tells_nothing_is_missing(tmp_path: Path) -> None:
