@@ -101,7 +101,6 @@ def train(
         if not same_material(done, sources):
             done = replace(done, material=(*done.material, (done.step, _in_words(sources))))
         done = replace(done, seconds=limits.seconds)
-        output.mkdir(parents=True, exist_ok=True)
         if accelerator.is_main_process:
             remove_stale(output / name for name in (CHECKPOINT, BEST, CURVES, PICTURE))
         started = limits.clock() - done.elapsed
@@ -206,11 +205,14 @@ def _in_words(sources: Sequence[Source]) -> str:
 
 @contextlib.contextmanager
 def _alone(output: Path) -> Iterator[None]:
-    """Make a run's folder and keep other runs out of it, where the system and the drive know locks; no empty one stays.
+    """Make a run's folder and keep other runs out of it, where the system and the drive know locks.
+
+    One that was made here, and stays empty, is removed again.
 
     Raises:
         TrainingError: another run is at work in it.
     """
+    is_new = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
     if os.name == "nt":  # where no folder is opened
         yield
@@ -222,8 +224,9 @@ def _alone(output: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                output.rmdir()  # of a run that could not begin
+            if is_new:
+                with contextlib.suppress(OSError):
+                    output.rmdir()  # of a run that could not begin
     finally:
         os.close(descriptor)
 

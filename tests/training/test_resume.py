@@ -230,7 +230,12 @@ def test_another_run_keeps_out_of_a_folder_where_one_is_at_work(
     assert len(run(RECIPE, sources, tmp_path, accelerator, limits=Limits(steps=3), resume=True)) == 1
 
 
-def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path, sources: list[Source], accelerator: object) -> None:
-    with pytest.raises(ModelError):
-        train(replace(RECIPE, model="no-such-network"), sources, tmp_path / "run", accelerator=accelerator)
-    assert list(tmp_path.iterdir()) == []
+def test_a_run_that_cannot_begin_leaves_no_folder_but_the_one_that_was_there(
+    tmp_path: Path, sources: list[Source], accelerator: object
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for output in (mine, tmp_path / "run"):
+        with pytest.raises(ModelError):
+            train(replace(RECIPE, model="no-such-network"), sources, output, accelerator=accelerator)
+    assert list(tmp_path.iterdir()) == [mine]
