@@ -222,7 +222,7 @@ def _settings(photo: Photo, quality: int | None, notes: list[str]) -> dict[str, 
     settings: dict[str, Any] = {"progressive": facts.progressive}
     if photo.pixels.ndim == 3 and not photo.cmyk:
         settings["subsampling"] = facts.subsampling
-        settings["keep_rgb"] = facts.rgb
+        settings["keep_rgb"] = facts.rgb and not facts.subsampling  # which libjpeg allows to YCbCr only
         if facts.coarser:
             finer = ("4:4:4", "4:2:2", "4:2:0")[facts.subsampling]
             notes.append(f"chroma subsampling of {facts.coarser} becomes {finer}, the next finer that can be written")

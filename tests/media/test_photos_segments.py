@@ -46,3 +46,10 @@ def test_what_may_belong_to_the_old_pixels_is_said_to_be_left(number: int, paylo
 def test_content_credentials_of_several_segments_are_said_once() -> None:
     photo = photos.read(io.BytesIO(picture(segment(11, b"JP\x00\x01jumbc2pa"), segment(11, b"JP\x00\x01 more of it"))))
     assert photo.warnings == ["the content credentials (C2PA) sign the old pixels and are not kept"]
+
+
+def test_a_segment_that_says_rgb_of_colours_of_less_detail_does_not_hinder_writing() -> None:
+    plain = encoded(Image.fromarray(smooth(16, 16)), "JPEG", subsampling=2)
+    data = plain[:2] + segment(14, b"Adobe\x00d\x00\x00\x00\x00\x00") + plain[20:]  # in the place of JFIF's
+    photo = photos.read(io.BytesIO(data))
+    assert abs(photos.read(io.BytesIO(written(photo, "JPEG"))).pixels.astype(int) - photo.pixels).mean() < 8
