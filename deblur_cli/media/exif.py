@@ -24,10 +24,13 @@ PREFIX = b"Exif\x00\x00"
 """What stands before the block in a JPEG segment."""
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I"}
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+# The last is EXIF 3.0's text in UTF-8.
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
 POINTERS = (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY)
-# Pairs that change places when rows become columns: size, resolution, and in the EXIF directory size, focal plane.
-_TURNED_PAIRS = ((256, 257), (RESOLUTION_X, RESOLUTION_Y), (40962, 40963), (41486, 41487))
+# Width and height of the picture, of the first directory and of the EXIF directory.
+_SIZE_PAIRS = ((256, 257), (40962, 40963))
+# Pairs that change places when rows become columns: size, resolution, and in the EXIF directory focal plane.
+_TURNED_PAIRS = (*_SIZE_PAIRS, (RESOLUTION_X, RESOLUTION_Y), (41486, 41487))
 
 
 class Entry(NamedTuple):
@@ -126,13 +129,8 @@ def upright(block: bytes, *, turned: bool = False) -> bytes:
         return block
     edited = bytearray(block)
     first = _first(edited, order)
-    main = {place.tag: place for place in _places(edited, order, first)}
-    directories = [main]
-    pointer = main.get(EXIF_DIRECTORY)
-    if pointer:
-        offset = _integer(edited, order, pointer)
-        directories.append({place.tag: place for place in _places(edited, order, offset)})
-    tag = main.get(ORIENTATION)
+    directories = _main_and_exif(edited, order)
+    tag = directories[0].get(ORIENTATION)
     if tag and tag.type in _INTEGERS:
         struct.pack_into(order + _INTEGERS[tag.type], edited, tag.value, 1)
     if turned:
@@ -140,6 +138,30 @@ def upright(block: bytes, *, turned: bool = False) -> bytes:
             _swap_pairs(edited, directory)
     _drop_thumbnail(edited, order, first)
     return bytes(edited)
+
+
+def resized(block: bytes, before: tuple[int, int], after: tuple[int, int]) -> bytes:
+    """The block with another width and height of the picture where it states those `before`; nothing moves."""
+    order = byte_order(block)
+    if order is None:
+        return block
+    edited = bytearray(block)
+    for directory in _main_and_exif(edited, order):
+        for pair in _SIZE_PAIRS:
+            for tag, old, new in zip(pair, before, after, strict=True):
+                place = directory.get(tag)
+                if place and place.number == 1 and _integer(edited, order, place) == old:
+                    struct.pack_into(order + "HII", edited, place.position + 2, 4, 1, new)
+    return bytes(edited)
+
+
+def _main_and_exif(block: bytes | bytearray, order: str) -> list[dict[int, Place]]:
+    """The entries of the first directory by their tags, and of the EXIF directory, if it has one."""
+    main = {place.tag: place for place in _places(block, order, _first(block, order))}
+    pointer = main.get(EXIF_DIRECTORY)
+    if not pointer:
+        return [main]
+    return [main, {place.tag: place for place in _places(block, order, _integer(block, order, pointer))}]
 
 
 def _swap_pairs(edited: bytearray, directory: dict[int, Place]) -> None:

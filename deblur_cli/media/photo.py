@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from deblur_cli.media import exif, xmp
+
 if TYPE_CHECKING:
     import numpy as np
-
-    from deblur_cli.media.exif import Entry
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TiffFacts:
 
     order: str
     compressed: bool
-    tags: Mapping[int, Entry]
+    tags: Mapping[int, exif.Entry]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Photo:
     def with_pixels(self, pixels: np.ndarray) -> Photo:
         """This photo with other pixels (H×W×3, H×W×1 or H×W; the same three types); all else is kept.
 
-        The alpha channel is kept too, so height and width must be the same where there is one.
+        The alpha channel is kept too, so height and width must be those of the pixels. EXIF and XMP state the new size.
 
         Raises:
             ValueError: another shape or type, or the alpha channel does not fit.
@@ -125,4 +125,9 @@ class Photo:
         if self.alpha is not None and self.alpha.shape != pixels.shape[:2]:
             raise ValueError(f"pixels of {pixels.shape[:2]} do not fit an alpha channel of {self.alpha.shape}")
         inks = self.inks if self.inks is not None and self.inks.shape[:2] == pixels.shape[:2] else None
-        return replace(self, pixels=pixels, inks=inks, warnings=list(self.warnings))
+        (old_height, old_width), (height, width) = self.pixels.shape[:2], pixels.shape[:2]
+        before, after = (old_width, old_height), (width, height)
+        block, packet = self.exif, self.xmp
+        if before != after:
+            block, packet = exif.resized(block, before, after), xmp.resized(packet, before, after)
+        return replace(self, pixels=pixels, exif=block, xmp=packet, inks=inks, warnings=list(self.warnings))

@@ -151,13 +151,15 @@ def _upright(photo: Photo) -> Photo:
 
     orientation = exif.orientation(photo.exif) or xmp.orientation(photo.xmp) or 1
     turned = orientation > 4
+    pixels = turn(photo.pixels, orientation)
+    height, width = pixels.shape[:2]
     return replace(
         photo,
-        pixels=turn(photo.pixels, orientation),
+        pixels=pixels,
         alpha=None if photo.alpha is None else turn(photo.alpha, orientation),
         inks=None if photo.inks is None else turn(photo.inks, orientation),
         exif=exif.upright(photo.exif, turned=turned),
-        xmp=xmp.alone(xmp.upright(photo.xmp)),
+        xmp=xmp.alone(xmp.upright(photo.xmp, turned=(width, height) if turned else None)),
         dpi=(photo.dpi[1], photo.dpi[0]) if photo.dpi and turned else photo.dpi,
     )
 

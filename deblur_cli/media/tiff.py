@@ -220,14 +220,16 @@ def read(data: bytes) -> Photo:
         compressed = int(page.compression) != 1
     if colour.profile_space(icc) == "Lab":
         icc = b""
-    block = exif.upright(block, turned=orientation > 4)
+    turned = orientation > 4
+    height, width = pixels.shape[:2]
+    block = exif.upright(block, turned=turned)
     return Photo(
         pixels,
         "TIFF",
         alpha,
         exif=block,
         icc=icc,
-        xmp=xmp.upright(packet),
+        xmp=xmp.upright(packet, turned=(width, height) if turned else None),
         dpi=exif.resolution(block),
         cmyk=is_cmyk,
         inks=inks,

@@ -1,18 +1,23 @@
 """XMP packets as bytes: what no longer holds of a restored photo is changed in place, the rest stays as it was.
 
-A packet keeps its length, for files state it elsewhere too. Properties are those of Adobe's XMP specification, part 2.
+A packet keeps its length (but in `resized`), for files state it elsewhere too. Properties are those of Adobe's XMP
+specification, part 2.
 """
 
 from __future__ import annotations
 
 import re
 
-_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>)\s*)([1-8])""")
+# A property stands as an attribute or as an element.
+_STATES = rb"""\s*(?:=\s*["']|>)\s*"""
+_ORIENTATION = re.compile(rb"(tiff:Orientation" + _STATES + rb")([1-8])")
+_SIZES = (rb"(?:tiff:ImageWidth|exif:PixelXDimension)", rb"(?:tiff:ImageLength|exif:PixelYDimension)")
 # Android's motion photo format 1.0, and the one before it.
-_CLIP = re.compile(rb"""((?:MotionPhoto|MicroVideo)\s*(?:=\s*["']|>)\s*)1(?=\s*["'<])""")
+_CLIP = re.compile(rb"((?:MotionPhoto|MicroVideo)" + _STATES + rb""")1(?=\s*["'<])""")
 # Thumbnails; the list of what stands behind the picture in its file (clip, gain map, depth); the word that a gain map
 # belongs to the picture (Android's Ultra HDR 1.0), as an element or as an attribute.
 _ELEMENTS = (b"xmp:Thumbnails", b"xap:Thumbnails", b"Container:Directory", b"hdrgm:Version")
+_PANORAMA = re.compile(rb"""\bGPano:\w+\s*=\s*("[^"]*"|'[^']*')""")
 _ATTRIBUTE = re.compile(rb"""\bhdrgm:Version\s*=\s*("[^"]*"|'[^']*')""")
 
 
@@ -22,9 +27,28 @@ def orientation(packet: bytes) -> int | None:
     return int(found[2]) if found else None
 
 
-def upright(packet: bytes) -> bytes:
-    """The packet with every orientation set to 1."""
-    return _ORIENTATION.sub(rb"\g<1>1", packet)
+def upright(packet: bytes, *, turned: tuple[int, int] | None = None) -> bytes:
+    """The packet with every orientation set to 1.
+
+    `turned`: width and height of the upright pixels where rows became columns; they change places in the packet too.
+    """
+    packet = _ORIENTATION.sub(rb"\g<1>1", packet)
+    return _with_size(packet, turned[::-1], turned) if turned else packet
+
+
+def resized(packet: bytes, before: tuple[int, int], after: tuple[int, int]) -> bytes:
+    """The packet of a picture that has another width and height than `before`, and so is no panorama of a sphere.
+
+    A number that has become longer makes it longer.
+    """
+    packet = _without(rb"GPano:\w+", _with_size(packet, before, after))
+    return _PANORAMA.sub(lambda found: b" " * len(found[0]), packet)
+
+
+def _with_size(packet: bytes, before: tuple[int, int], after: tuple[int, int]) -> bytes:
+    for names, old, new in zip(_SIZES, before, after, strict=True):
+        packet = re.sub(rb"""(%b%b)%d(?=\s*["'<])""" % (names, _STATES, old), rb"\g<1>%d" % new, packet)
+    return packet
 
 
 def alone(packet: bytes) -> bytes:
