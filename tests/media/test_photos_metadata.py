@@ -174,6 +174,13 @@ def test_directories_taken_apart_and_put_together_are_the_same(order: str, base:
     assert exif.parse(moved) == (order, directory)
 
 
+def test_texts_in_utf_8_as_of_exif_3_go_into_a_tiff_and_out_of_it() -> None:
+    text = exif.Entry(129, 8, "Kämera\0".encode())
+    block = exif.block_of("<", {271: text, exif.EXIF_DIRECTORY: {42034: text}})
+    photo = photos.read(io.BytesIO(written(Photo(smooth(8, 8), "JPEG", exif=block), "TIFF")))
+    assert photo.exif == block
+
+
 def test_without_orientation_leaves_everything_else_at_its_place() -> None:
     block = exif_block(6)
     after = exif.without_orientation(block)
