@@ -166,7 +166,7 @@ def _upright(photo: Photo) -> Photo:
 
 def _fit(photo: Photo, format: str, notes: list[str]) -> Photo:  # noqa: A002
     """The photo as `format` can hold it: depth, alpha, colours; what is lost, here or beside, is a line in `notes`."""
-    from deblur_cli.media import colour, keeping
+    from deblur_cli.media import colour, keeping, xmp
     from deblur_cli.media.pixels import on_white, to_depth
 
     holds = WRITABLE[format]
@@ -195,7 +195,8 @@ def _fit(photo: Photo, format: str, notes: list[str]) -> Photo:  # noqa: A002
     lost = [word for word, value in (("EXIF", photo.exif), ("ICC profile", icc), ("XMP", photo.xmp)) if value]
     if lost and not holds.metadata:
         notes.append(f"{format} holds no {', '.join(lost)}: not kept")
-    fitting = replace(photo, pixels=pixels, alpha=alpha, icc=icc, cmyk=keeps_inks)
+    packet = photo.xmp if format == "JPEG" else xmp.unextended(photo.xmp)
+    fitting = replace(photo, pixels=pixels, alpha=alpha, icc=icc, xmp=packet, cmyk=keeps_inks)
     notes += keeping.losses(fitting, format)
     return fitting
 

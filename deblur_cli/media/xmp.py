@@ -15,10 +15,10 @@ _SIZES = (rb"(?:tiff:ImageWidth|exif:PixelXDimension)", rb"(?:tiff:ImageLength|e
 # Android's motion photo format 1.0, and the one before it.
 _CLIP = re.compile(rb"((?:MotionPhoto|MicroVideo)" + _STATES + rb""")1(?=\s*["'<])""")
 # Thumbnails; the list of what stands behind the picture in its file (clip, gain map, depth); the word that a gain map
-# belongs to the picture (Android's Ultra HDR 1.0), as an element or as an attribute.
-_ELEMENTS = (b"xmp:Thumbnails", b"xap:Thumbnails", b"Container:Directory", b"hdrgm:Version")
-_PANORAMA = re.compile(rb"""\bGPano:\w+\s*=\s*("[^"]*"|'[^']*')""")
-_ATTRIBUTE = re.compile(rb"""\bhdrgm:Version\s*=\s*("[^"]*"|'[^']*')""")
+# belongs to the picture (Android's Ultra HDR 1.0).
+_OTHERS = (rb"xmp:Thumbnails", rb"xap:Thumbnails", rb"G?Container:Directory", rb"hdrgm:Version")
+_PANORAMA = rb"GPano:\w+"
+_EXTENSION = rb"xmpNote:HasExtendedXMP"
 
 
 def orientation(packet: bytes) -> int | None:
@@ -41,8 +41,12 @@ def resized(packet: bytes, before: tuple[int, int], after: tuple[int, int]) -> b
 
     A number that has become longer makes it longer.
     """
-    packet = _without(rb"GPano:\w+", _with_size(packet, before, after))
-    return _PANORAMA.sub(lambda found: b" " * len(found[0]), packet)
+    return _without(_PANORAMA, _with_size(packet, before, after))
+
+
+def unextended(packet: bytes) -> bytes:
+    """The packet for a file that has no place for more of it, and so does not say that there is more."""
+    return _without(_EXTENSION, packet)
 
 
 def _with_size(packet: bytes, before: tuple[int, int], after: tuple[int, int]) -> bytes:
@@ -57,14 +61,16 @@ def alone(packet: bytes) -> bytes:
     What says that a clip follows says 0; other words of such things are blanked, which leaves XML as whole as it was.
     """
     packet = _CLIP.sub(rb"\g<1>0", packet)
-    for name in _ELEMENTS:
+    for name in _OTHERS:
         packet = _without(name, packet)
-    return _ATTRIBUTE.sub(lambda found: b" " * len(found[0]), packet)
+    return packet
 
 
 def _without(name: bytes, packet: bytes) -> bytes:
-    """The packet with all elements `name` blanked; one that does not end stays."""
-    begin, end = re.compile(rb"<" + name + rb"\b[^<>]*>"), re.compile(rb"</" + name + rb"\s*>")
+    """The packet with all attributes and elements `name`, a pattern, blanked; an element that does not end stays."""
+    attribute = re.compile(rb"""\b%b\s*=\s*("[^"]*"|'[^']*')""" % name)
+    packet = attribute.sub(lambda found: b" " * len(found[0]), packet)
+    begin, end = re.compile(rb"<%b\b[^<>]*>" % name), re.compile(rb"</%b\s*>" % name)
     parts, at = [], 0
     while opened := begin.search(packet, at):
         closed = opened if opened[0].endswith(b"/>") else end.search(packet, opened.end())

@@ -46,9 +46,10 @@ ULTRA_HDR = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://w
 </rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 
+@pytest.mark.parametrize("google", [False, True])
 @pytest.mark.parametrize("element", [False, True])
-def test_xmp_promises_no_gain_map_and_shows_no_thumbnail(element: bool) -> None:
-    packet = ULTRA_HDR
+def test_xmp_promises_no_gain_map_and_shows_no_thumbnail(element: bool, google: bool) -> None:
+    packet = ULTRA_HDR.replace(b"Container:", b"GContainer:").replace(b":Cont", b":GCont") if google else ULTRA_HDR
     if element:
         packet = packet.replace(b' hdrgm:Version="1.0"', b"").replace(
             b"<Container:D", b"<hdrgm:Version>1.0</hdrgm:Version><Container:D"
@@ -82,6 +83,8 @@ def test_a_thumbnail_in_extended_xmp_goes_and_the_packet_still_finds_the_rest() 
     whole = b"".join(segment[4 + len(extended_xmp.PREFIX) + 40 :] for segment in found)
     assert whole == xmp.alone(ULTRA_HDR) and b"AAAA" not in whole and len(found) == len(parts) > 2
     assert hashlib.md5(whole).hexdigest().upper().encode() in after.xmp and digest not in after.xmp
+    other = photos.read(io.BytesIO(written(after, "PNG"))).xmp
+    assert b"HasExtendedXMP" not in other and len(other) == len(packet), "other formats have no place for more"
     for incomplete in (parts[1:], [b"\xff\xe1\x00\x29" + extended_xmp.PREFIX + b"more"]):
         assert extended_xmp.alone(incomplete, packet) == (incomplete, packet)
 
