@@ -188,7 +188,9 @@ def _fit(photo: Photo, format: str, notes: list[str]) -> Photo:  # noqa: A002
             pixels = on_white(pixels, alpha)
         alpha = None
     space = colour.profile_space(icc)
-    if (space == "CMYK" and not keeps_inks) or (space == "GRAY" and (pixels.ndim == 3 or format == "WEBP")):
+    # A WebP is always in colour, and so are these where they have an alpha channel.
+    in_colour = pixels.ndim == 3 or format == "WEBP" or (format in ("AVIF", "HEIF") and alpha is not None)
+    if (space == "CMYK" and not keeps_inks) or (space == "GRAY" and in_colour):
         if space == "GRAY":
             notes.append("the grey ICC profile does not fit colour pixels and is not kept")
         icc = b""

@@ -324,6 +324,17 @@ def test_a_grey_profile_stays_with_grey_and_leaves_colour() -> None:
     assert "icc_profile" not in opened(stream.getvalue()).info and "grey ICC" in notes[0]
 
 
+@pytest.mark.parametrize("container", ["AVIF", "HEIF", "PNG", "TIFF"])
+def test_a_grey_profile_stays_beside_transparency_where_that_stays_grey(container: str) -> None:
+    header = bytearray(srgb())
+    header[16:20] = b"GRAY"
+    photo = Photo(smooth(8, 8, 1), "PNG", smooth(8, 8, 1), icc=bytes(header))
+    stream = io.BytesIO()
+    notes = photos.write(photo, stream, format=container)
+    image = opened(stream.getvalue())
+    assert ("icc_profile" in image.info) == (image.mode == "LA") == (not notes)
+
+
 def test_what_a_format_without_metadata_loses_is_said() -> None:
     photo = Photo(smooth(8, 8), "PNG", exif=exif_block(), icc=srgb(), xmp=XMP % 1)
     for container in ("BMP", "PPM"):
