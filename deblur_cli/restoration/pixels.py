@@ -16,6 +16,27 @@ _WHITE = {("u", 1): 255.0, ("u", 2): 65535.0, ("f", 4): 1.0}
 """The value of white in the types of pixels that are taken, by kind and bytes, so that byte order does not matter."""
 
 
+_BAND = 256
+"""Rows that are looked at together."""
+
+
+def _is_grey(pixels: np.ndarray) -> bool:
+    """Whether H×W×C pixels are the same in all channels, as in files of formats that know no grey.
+
+    Of 8 bits those a level apart are the same: a lossy WebP rounds each channel for itself.
+    """
+    for top in range(0, len(pixels), _BAND):
+        band = pixels[top : top + _BAND]
+        for colour in range(1, band.shape[2]):
+            one, other = band[:, :, 0], band[:, :, colour]
+            if one.dtype == np.uint8:
+                if (np.maximum(one, other) - np.minimum(one, other)).max() > 1:
+                    return False
+            elif not np.array_equal(one, other):
+                return False
+    return True
+
+
 class Pixels:
     """A blurred image to be read in tiles, and `restored`, an array of its shape and type to be written in blocks.
 
@@ -46,6 +67,7 @@ class Pixels:
         colours = 3 if blurred.shape[2] >= 3 else 1
         self._blurred, self._restored = blurred[:, :, :colours], restored[:, :, :colours]
         restored[:, :, colours:] = blurred[:, :, colours:]
+        self._grey = _is_grey(self._blurred)
         self.beyond_range = pixels.dtype.kind == "f" and self._leaves_range()
         """Whether there are values outside of [0, 1]."""
 
@@ -64,13 +86,14 @@ class Pixels:
         """Put a restored block 1×3×h×w in [0, 1] into `restored`; what lies beyond the image is left out.
 
         The pixels become blurred + strength · (block − blurred), rounded half up where they are integers; of a grey
-        image that is the mean of the three channels.
+        image, also one in three channels, that is the mean of the block's, as far from each other as they were.
         """
         target = self._restored[top : top + block.shape[2], left : left + block.shape[3]]
-        height, width, colours = target.shape
+        height, width = target.shape[:2]
         values = block[:, :, :height, :width].cpu()
-        if colours == 1:
-            values = values.mean(dim=1, keepdim=True)
+        if self._grey:
+            blurred = self._read(top, top + height, left, left + width)
+            values = (values.mean(dim=1, keepdim=True) + (blurred - blurred[:, :1])).clamp_(0.0, 1.0)
         if self._strength != 1.0:
             values = torch.lerp(self._read(top, top + height, left, left + width), values, self._strength)
         if target.dtype.kind == "u":

@@ -67,6 +67,24 @@ def test_grey_is_the_mean_of_what_the_three_channels_became() -> None:
     np.testing.assert_allclose(restored, 0.6, atol=1e-6)
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_grey_in_three_channels_stays_grey_and_colour_does_not_become_it(strength: float) -> None:
+    shift = torch.tensor([0.0, 0.1, 0.2])[None, :, None, None]
+    network = loaded(Apply(lambda blurred: blurred + shift))
+    restorer = Restorer(network, device="cpu", strength=strength)
+    grey = random_pixels((300, 6), np.uint16) // 2
+    alpha = random_pixels((300, 6), np.uint16)
+    restored = restorer.restore(np.dstack([grey, grey, grey, alpha]))
+    expected = restorer.restore(grey)
+    np.testing.assert_array_equal(restored, np.dstack([expected, expected, expected, alpha]))
+    rounded = np.dstack([grey, grey, grey]).astype(np.uint8)
+    rounded[::2, :, 1] ^= 1  # a level up or down, as a lossy WebP has it
+    assert np.ptp(restorer.restore(rounded), axis=2).max() == 1
+    for colourful in (np.dstack([grey, grey, grey]), rounded):
+        colourful[-1, -1] = (0, 0, np.iinfo(colourful.dtype).max)
+        np.testing.assert_array_equal(restorer.restore(colourful)[:, :, 0], colourful[:, :, 0])
+
+
 @pytest.mark.parametrize(
     ("dtype", "value", "expected"),
     [
