@@ -9,11 +9,12 @@ import io
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.media import exif
-from deblur_cli.media.boxes import boxes, left_behind
+from deblur_cli.media.boxes import boxes, has_gain_map, left_behind
 from deblur_cli.media.photo import AvifFacts, Photo
 from deblur_cli.media.pixels import open_image, pack, refuse_animation, unpack
 
 DEFAULT_QUALITY = 90
+_ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0", b"urn:mpeg:hevc:2015:auxid:1\0")
 _HDR = {16: "PQ", 18: "HLG"}
 
 
@@ -44,6 +45,13 @@ def _facts(data: bytes) -> tuple[int, AvifFacts]:
     return depth, AvifFacts(subsampling or "4:2:0", colour)
 
 
+def _notes(data: bytes) -> list[str]:
+    """What else the file holds that is not kept, a line each."""
+    others = {content[4:] for kind, content in _properties(data) if kind == b"auxC"}
+    has_others = has_gain_map(data) or any(not other.startswith(_ALPHA) for other in others)
+    return ["auxiliary pictures (gain map, depth map) are not kept"] * has_others + left_behind(data)
+
+
 def read(data: bytes) -> Photo:
     """Read an AVIF of 8 bits that is no sequence. Not yet upright (Pillow turns rotation boxes into the EXIF tag).
 
@@ -68,7 +76,7 @@ def read(data: bytes) -> Photo:
         icc=info.get("icc_profile") or b"",
         xmp=info.get("xmp") or b"",
         facts=facts,
-        warnings=left_behind(data),
+        warnings=_notes(data),
     )
 
 

@@ -25,6 +25,19 @@ def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]
         start += size
 
 
+def has_gain_map(data: bytes) -> bool:
+    """Whether a HEIF or AVIF has a gain map after ISO 21496-1: an item of the type `tmap` in its `meta/iinf`."""
+    metas = [(start + 4, end) for kind, start, end in boxes(data, 0, len(data)) if kind == b"meta"]
+    lists = [(at, end) for meta in metas for kind, at, end in boxes(data, *meta) if kind == b"iinf"]
+    for at, end in lists:
+        # Numbers of items take 16 bits or, of a later version, 32.
+        for _, item, _ in boxes(data, at + (8 if data[at : at + 1] > b"\x00" else 6), end):
+            kind_at = item + (10 if data[item : item + 1] > b"\x02" else 8)
+            if data[kind_at : kind_at + 4] == b"tmap":
+                return True
+    return False
+
+
 def left_behind(data: bytes) -> list[str]:
     """What stands beside and behind the picture in the file `data` and is not kept, a line each."""
     notes, at = [], 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.media import exif, xmp
-from deblur_cli.media.boxes import left_behind
+from deblur_cli.media.boxes import has_gain_map, left_behind
 from deblur_cli.media.photo import HeifFacts, Photo
 from deblur_cli.media.pixels import check_size, joined, unpremultiplied
 
@@ -17,15 +17,15 @@ DEFAULT_QUALITY = 90
 _CODED = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
 
 
-def _notes(container: Any, info: dict[str, Any]) -> list[str]:
+def _notes(container: Any, info: dict[str, Any], data: bytes) -> list[str]:
     notes = []
     if len(container) > 1:
         notes.append(f"the file holds {len(container)} pictures; only the primary one is kept")
     if info.get("depth_images"):
         notes.append("the depth map is not kept")
-    if info.get("aux"):
+    if info.get("aux") or has_gain_map(data):
         notes.append("auxiliary pictures (gain map, mattes) are not kept")
-    return notes
+    return notes + left_behind(data)
 
 
 def _full_range(array: np.ndarray, depth: int) -> np.ndarray:
@@ -65,7 +65,7 @@ def read(data: bytes) -> Photo:
     coded = info.get("nclx_profile")
     block = exif.normalised(info.get("exif"))
     turned = (exif.orientation(block) or 1) > 4
-    notes = _notes(container, info) + left_behind(data)
+    notes = _notes(container, info, data)
     if info.get("exif") and not block:
         notes.append("its EXIF is damaged and is not kept")
     return Photo(

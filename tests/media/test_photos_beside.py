@@ -11,7 +11,7 @@ from PIL import Image
 
 from deblur_cli.media import photos
 from deblur_cli.media.photo import Photo
-from tests.media.photo_samples import encoded, opened, png, smooth, srgb, written
+from tests.media.photo_samples import XMP, encoded, opened, png, smooth, srgb, written
 
 CREDENTIALS = "the content credentials (C2PA) sign the old pixels and are not kept"
 CLIP = b"\x00\x00\x00\x10ftypmp42" + bytes(4)
@@ -45,6 +45,17 @@ def test_content_credentials_of_a_heif_or_avif_are_said_not_to_be_kept(container
     data = picture(container) + box(b"uuid", bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + bytes(9))
     assert read(data).warnings == [CREDENTIALS]
     assert not read(data.replace(b"\xd8\xfe\xc3", b"\xd8\xfe\xc4")).warnings
+
+
+@pytest.mark.parametrize("container", ["HEIF", "AVIF"])
+def test_a_gain_map_or_depth_map_is_said_not_to_be_kept(container: str) -> None:
+    alpha = smooth(16, 16, 1)
+    data = written(Photo(smooth(16, 16), container, alpha, xmp=XMP % 1), container)
+    assert not read(data).warnings
+    (said,) = read(data.replace(b"mime", b"tmap")).warnings
+    assert "gain map" in said
+    if container == "AVIF":
+        assert read(data.replace(b"auxiliary:alpha", b"auxiliary:depth")).warnings == [said]
 
 
 def test_content_credentials_of_a_webp_are_said_not_to_be_kept() -> None:
