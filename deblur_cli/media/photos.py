@@ -146,21 +146,24 @@ def read(source: Path | BinaryIO) -> Photo:
 def _upright(photo: Photo) -> Photo:
     """The photo with its orientation applied to the pixels and set to 1 in EXIF and XMP, without its old thumbnail and
     words of what else was in its file."""
-    from deblur_cli.media import exif, xmp
+    from deblur_cli.media import exif, keeping, xmp
     from deblur_cli.media.pixels import turn
 
     orientation = exif.orientation(photo.exif) or xmp.orientation(photo.xmp) or 1
     turned = orientation > 4
     pixels = turn(photo.pixels, orientation)
     height, width = pixels.shape[:2]
+    packet = xmp.unsigned(photo.xmp)
+    signed = packet != photo.xmp and keeping.NO_CREDENTIALS not in photo.warnings
     return replace(
         photo,
         pixels=pixels,
         alpha=None if photo.alpha is None else turn(photo.alpha, orientation),
         inks=None if photo.inks is None else turn(photo.inks, orientation),
         exif=exif.upright(photo.exif, turned=turned),
-        xmp=xmp.alone(xmp.upright(photo.xmp, turned=(width, height) if turned else None)),
+        xmp=xmp.alone(xmp.upright(packet, turned=(width, height) if turned else None)),
         dpi=(photo.dpi[1], photo.dpi[0]) if photo.dpi and turned else photo.dpi,
+        warnings=[*photo.warnings, keeping.NO_CREDENTIALS] if signed else photo.warnings,
     )
 
 

@@ -17,6 +17,9 @@ _CLIP = re.compile(rb"((?:MotionPhoto|MicroVideo)" + _STATES + rb""")1(?=\s*["'<
 # Thumbnails; the list of what stands behind the picture in its file (clip, gain map, depth); the word that a gain map
 # belongs to the picture (Android's Ultra HDR 1.0).
 _OTHERS = (rb"xmp:Thumbnails", rb"xap:Thumbnails", rb"G?Container:Directory", rb"hdrgm:Version")
+# Where the content credentials are that sign the picture: in its file, or as a URL; other words on provenance stay.
+_PROVENANCE = rb"dcterms:provenance"
+_CREDENTIALS = re.compile(_PROVENANCE + _STATES + rb"""[^"'<]*(?:jumbf|c2pa|manifests)""")
 _PANORAMA = rb"GPano:\w+"
 _EXTENSION = rb"xmpNote:HasExtendedXMP"
 
@@ -25,6 +28,11 @@ def orientation(packet: bytes) -> int | None:
     """The orientation that a packet states, 1 to 8; None when it states none."""
     found = _ORIENTATION.search(packet)
     return int(found[2]) if found else None
+
+
+def unsigned(packet: bytes) -> bytes:
+    """The packet that says no more where the content credentials of a picture are, which sign its old pixels."""
+    return _without(_PROVENANCE, packet) if _CREDENTIALS.search(packet) else packet
 
 
 def upright(packet: bytes, *, turned: tuple[int, int] | None = None) -> bytes:

@@ -47,6 +47,18 @@ def test_content_credentials_of_a_heif_or_avif_are_said_not_to_be_kept(container
     assert not read(data.replace(b"\xd8\xfe\xc3", b"\xd8\xfe\xc4")).warnings
 
 
+@pytest.mark.parametrize("place", [b"self#jumbf=/c2pa/urn:uuid:1", b"https://example.org/manifests/1"])
+@pytest.mark.parametrize("container", ["JPEG", "PNG", "TIFF"])
+def test_the_place_of_content_credentials_is_said_no_more(container: str, place: bytes) -> None:
+    attribute, element = b'dcterms:provenance="%b"' % place, b"<dcterms:provenance>%b</dcterms:provenance>" % place
+    for stated, before in ((attribute, b"tiff:Or"), (element, b"<dc:title>")):
+        packet = XMP.replace(before, stated + before) % 1
+        photo = read(written(Photo(smooth(16, 16), container, xmp=packet), container))
+        assert photo.warnings == [CREDENTIALS] and photo.xmp == packet.replace(stated, b" " * len(stated))
+    gift = XMP.replace(b" tiff:Or", b' dcterms:provenance="a gift of 1912" tiff:Or') % 1
+    assert read(written(Photo(smooth(16, 16), container, xmp=gift), container)).xmp == gift
+
+
 @pytest.mark.parametrize("container", ["HEIF", "AVIF"])
 def test_a_gain_map_or_depth_map_is_said_not_to_be_kept(container: str) -> None:
     alpha = smooth(16, 16, 1)
