@@ -117,10 +117,11 @@ def join_segments(
     without, extra = left_out(extra)
     others = copied(source, container, start, without)
     turned, lost = display_options(source, container)
-    parts = [timestamps(segment) for segment in segments]
+    parts = [_times(target, segment) for segment in segments]
     for segment, part, count in zip(segments, parts, frames or map(len, parts), strict=True):
         if len(part) != count:
-            raise VideoError(f"{segment}: {len(part)} frames, where {count} were written; remove its folder")
+            why = f"holds {len(part)} frames, where {count} were written"
+            raise VideoError(f"{target}: its segment '{segment}' {why}; remove its folder to start afresh")
     if not parts or not all(parts):
         raise VideoError(f"{target}: there is a segment without frames, or none at all")
     # Matroska notes beside the pictures that they have alpha; what the source's own stream says of itself has no such.
@@ -194,6 +195,18 @@ def _lasting(stamps: Sequence[Fraction], until: Fraction, by_decoding: bool) -> 
     if by_decoding:
         others = f"if(eq(NEXT_DTS\\,NOPTS)\\,max(1\\,{end}-DTS-STARTPTS+STARTDTS)\\,DURATION)"
     return f"setts=pts=PTS:dts=DTS:duration=if(gt(PTS*TB\\,{float(ahead):.9f})\\,{end}-PTS\\,{others})"
+
+
+def _times(target: Path, segment: Path) -> list[Fraction]:
+    """The timestamps of a segment."""
+    try:
+        return timestamps(segment)
+    except VideoError as error:
+        why = str(error).removeprefix(f"{segment}: ")
+        # Which may be no damage, but a signal that has ended ffmpeg.
+        raise VideoError(
+            f"{target}: its segment '{segment}' cannot be read ({why}); if that stays, remove its folder to start afresh"
+        ) from error
 
 
 def _has_noted_alpha(segment: Path) -> bool:

@@ -54,7 +54,8 @@ class Journal:
         target: the file (or folder of pictures) that is being made.
         identity: the source and the options, as JSON can hold them; what is done counts for these alone.
         overwrite: whether the beginning of another restoration is thrown away; otherwise it is an error.
-        needed: names of what lies in the folder with every segment: without it, none of them is of use.
+        needed: names of what holds the pictures of all segments, whose own files are lists of times then; without it
+            none of them is of use.
 
     Attributes:
         folder: the working folder; it is made.
@@ -174,6 +175,12 @@ class Journal:
         if missing:
             self.lost = f"'{self.folder / missing[0]}' is missing: starting afresh"
             return
+        # As of a copy that broke off; joining would find it at the end of hours, and each time again.
+        for segment in segments if not self._needed else []:
+            if (size := (self.folder / segment.name).stat().st_size) != segment.size:
+                damaged = f"'{self.folder / segment.name}' is damaged ({size} bytes, where {segment.size} were written)"
+                self.lost = f"{damaged}: starting afresh"
+                return
         self.segments, self.notes, self.undecodable = segments, list(found["notes"]), int(found["undecodable"])
         self.damaged, self.precision = found["damaged"], found["precision"]
         self._state = found["state"]

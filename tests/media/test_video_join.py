@@ -27,7 +27,7 @@ def test_each_segment_is_read_once_and_one_that_lost_frames_is_named(
         return real(path)
 
     monkeypatch.setattr(video_join, "timestamps", timestamps)
-    with pytest.raises(VideoError, match=r"1\.mp4: 3 frames, where 4 were written; remove its folder"):
+    with pytest.raises(VideoError, match=r"1\.mp4' holds 3 frames, where 4 were written; remove its folder"):
         join_segments(segments, tmp_path / "out.mp4", probe(source), frames=[3, 4])
     assert read == segments and not (tmp_path / "out.mp4").exists()
 
@@ -43,3 +43,11 @@ def test_what_is_gone_when_segments_are_joined_is_named(tmp_path: Path, gone: st
     with pytest.raises(VideoError, match=rf"^{tmp_path}/out\.mp4: '{tmp_path}/{gone}', .* is gone; .*{do}$"):
         join_segments(segments, tmp_path / "out.mp4", info)
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_segment_that_cannot_be_read_is_named_and_not_taken_for_the_source(tmp_path: Path) -> None:
+    source = make(tmp_path / "in.mp4", *PICTURE, *H264)
+    segment, target = tmp_path / "0.mp4", tmp_path / "out.mp4"
+    segment.write_bytes(bytes(source.stat().st_size))
+    with pytest.raises(VideoError, match=rf"^{target}: its segment '{segment}' cannot be read \(.+\); if that"):
+        join_segments([segment], target, probe(source))

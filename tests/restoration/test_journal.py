@@ -101,6 +101,14 @@ def test_a_segment_that_is_missing_means_to_start_afresh_and_say_so(tmp_path: Pa
     assert journal.lost is not None and "000000.mp4" in journal.lost
 
 
+def test_a_segment_of_another_length_means_to_start_afresh_and_say_so(tmp_path: Path) -> None:
+    begun(tmp_path / "a.mp4")
+    (working_folder(tmp_path / "a.mp4") / "000001.mp4").write_bytes(b"x" * 7)
+    journal = Journal(tmp_path / "a.mp4", IDENTITY)
+    assert journal.segments == []
+    assert journal.lost is not None and "000001.mp4' is damaged (7 bytes, where 10 were written)" in journal.lost
+
+
 def test_without_what_lies_with_every_segment_they_are_of_no_use(tmp_path: Path) -> None:
     made = begun(tmp_path / "a")
     (working_folder(tmp_path / "a") / "pictures").mkdir()
