@@ -204,9 +204,8 @@ def _times(target: Path, segment: Path) -> list[Fraction]:
     except VideoError as error:
         why = str(error).removeprefix(f"{segment}: ")
         # Which may be no damage, but a signal that has ended ffmpeg.
-        raise VideoError(
-            f"{target}: its segment '{segment}' cannot be read ({why}); if that stays, remove its folder to start afresh"
-        ) from error
+        advice = "if that stays, remove its folder to start afresh"
+        raise VideoError(f"{target}: its segment '{segment}' cannot be read ({why}); {advice}") from error
 
 
 def _has_noted_alpha(segment: Path) -> bool:
