@@ -140,13 +140,15 @@ def video(
 
 
 def _plan(inputs: list[str], output: str | None, **options: Any) -> Plan:
+    from deblur_cli.media.frame_folders import why_no_frames
     from deblur_cli.media.gather import gather_videos
     from deblur_cli.media.plan import plan_videos
 
     plan = plan_videos(gather_videos(inputs, output=None if output is None else Path(output)), output=output, **options)
     if not plan.items:
         passed_over = f" ({kinds(plan)})" if plan.ignored else ""
-        raise UsageError(f"there are no videos in {', '.join(inputs)}{passed_over}")
+        frames = next(filter(None, map(why_no_frames, map(Path, inputs))), "")
+        raise UsageError(f"there are no videos in {', '.join(inputs)}{passed_over}{frames}")
     return plan
 
 

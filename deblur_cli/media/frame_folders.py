@@ -43,11 +43,35 @@ def numbered_pictures(folder: Path) -> list[Path]:
     if any(path.suffix.lower() in VIDEOS.formats and path.is_file() for path in shown):
         return []
     pictures = [path for path in shown if path.suffix.lower() in SUFFIXES]
-    found = [(match, path) for path in pictures if (match := _NUMBERED.fullmatch(path.name.removesuffix(path.suffix)))]
+    found = [(match, path) for path in pictures if (match := _numbered(path))]
     names = {(match["before"], match["after"], path.suffix) for match, path in found}
     if len(pictures) < 2 or len(found) < len(pictures) or len(names) > 1:
         return []
-    return [path for _, path in sorted(found, key=lambda pair: int(pair[0]["number"]))]
+    return [path for _, path in sorted(found, key=lambda pair: (int(pair[0]["number"]), pair[1]))]
+
+
+def _numbered(picture: Path) -> re.Match[str] | None:
+    return _NUMBERED.fullmatch(picture.name.removesuffix(picture.suffix))
+
+
+def why_no_frames(path: Path) -> str:
+    """What keeps the pictures of the folder `path` from being the frames of a video, to be put behind a sentence;
+    empty: nothing, or there are no pictures there."""
+    found = sorted(path.iterdir()) if path.is_dir() else []
+    pictures = [each for each in found if each.suffix.lower() in SUFFIXES and not each.name.startswith(".")]
+    alike: dict[tuple[str, str, str] | None, str] = {}
+    for each in pictures:
+        match = _numbered(each)
+        alike.setdefault(match and (match["before"], match["after"], each.suffix), each.name)
+    if None in alike:
+        why = f"'{alike[None]}' has no number"
+    elif len(alike) > 1:
+        why = "'{}' and '{}' differ in more".format(*alike.values())
+    elif len(pictures) == 1:
+        why = "here is one alone"
+    else:
+        return ""
+    return f"; pictures are the frames of a video where all of a folder differ in a number alone, and {why}"
 
 
 def is_frame_folder(path: Path) -> bool:

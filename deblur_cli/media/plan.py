@@ -131,9 +131,10 @@ def plan_videos(
     if frames is not None:
         if output is not None or suffix is not None:
             raise UsageError("--frames names the folder of the pictures; --output and --suffix have nothing to do")
-        if len(gathered.files) != 1:
+        if len(gathered.files) > 1:
             raise UsageError(f"--frames takes one video, and there are {len(gathered.files)}")
-        return Plan((_frames_item(gathered.files[0], frames, overwrite, disk),), gathered.ignored)
+        items = [_frames_item(source, frames, overwrite, disk) for source in gathered.files]
+        return Plan(tuple(items), gathered.ignored)
     if output is not None and not output.endswith(("/", "\\")) and not disk.entry(Path(output)):
         extension = Path(output).suffix
         if extension.lower() in SUFFIXES:
@@ -235,6 +236,8 @@ def _is_file(output: str, gathered: Gathered, disk: Disk) -> bool:
     material = gathered.material
     known = path.suffix.lower() in material.formats or path.suffix.lower() in material.unreadable
     if not entry and (output.endswith(("/", "\\")) or not known):
+        return False
+    if not gathered.files:  # which is for the caller to say
         return False
     if len(gathered.files) != 1 or gathered.folders:
         raise UsageError(

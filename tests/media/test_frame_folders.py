@@ -54,6 +54,15 @@ def test_numbers_decide_the_order_and_gaps_are_no_frames(tmp_path: Path) -> None
     assert [path.name for path in numbered_pictures(tmp_path)] == ["shot1_2.png", "shot1_9.png", "shot1_10.png"]
 
 
+def test_numbers_that_come_twice_have_one_order_however_the_folder_lists_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["01.png", "1.png", "02.png"]
+    for listed in (names, names[::-1]):
+        monkeypatch.setattr(Path, "iterdir", lambda folder, listed=listed: (folder / name for name in listed))
+        assert [path.name for path in numbered_pictures(tmp_path)] == names
+
+
 @pytest.mark.parametrize("names", [["1.png"], ["1.png", "2.jpg"], ["a1.png", "b2.png"], ["a.png", "b.png"], []])
 def test_other_folders_are_not_frames_of_a_video(tmp_path: Path, names: list[str]) -> None:
     for name in names:
