@@ -108,7 +108,10 @@ class Journal:
         """
         if self._state is None:
             return SequenceState()
-        return load_state((self.folder / self._state).read_bytes(), device)
+        try:
+            return load_state((self.folder / self._state).read_bytes(), device)
+        except DeblurError as error:
+            raise DeblurError(f"{self._target}: {error}; remove '{self.folder}' to start afresh") from error
 
     def add(self, segment: Segment, state: SequenceState) -> None:
         """Enter a segment that is on the disk, and the state after it.

@@ -109,6 +109,16 @@ def test_a_segment_of_another_length_means_to_start_afresh_and_say_so(tmp_path: 
     assert journal.lost is not None and "000001.mp4' is damaged (7 bytes, where 10 were written)" in journal.lost
 
 
+def test_a_state_that_is_damaged_is_said_with_what_to_do(tmp_path: Path) -> None:
+    begun(tmp_path / "a.mp4")
+    folder = working_folder(tmp_path / "a.mp4")
+    state = folder / "state-000001.safetensors"
+    state.write_bytes(state.read_bytes()[:-4])
+    journal = Journal(tmp_path / "a.mp4", IDENTITY)
+    with pytest.raises(DeblurError, match=rf"^{tmp_path}/a\.mp4: the saved state .+; remove '{folder}' to start afresh"):
+        journal.state(torch.device("cpu"))
+
+
 def test_without_what_lies_with_every_segment_they_are_of_no_use(tmp_path: Path) -> None:
     made = begun(tmp_path / "a")
     (working_folder(tmp_path / "a") / "pictures").mkdir()
