@@ -6,15 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from deblur_cli.errors import DatasetError, PhotoError
 from deblur_cli.evaluation.datasets import Dataset, Pair, listed, read_picture, read_size, sequence_and_name, size_text
 from deblur_cli.evaluation.layouts import pictures
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 class RestoredPictures:
@@ -63,8 +61,6 @@ class RestoredPictures:
         Raises:
             PhotoError, DatasetError: it can no longer be read, or has another size now.
         """
-        import torch
-
         file = self._files[pair]
         image = torch.from_numpy(read_picture(file)).permute(2, 0, 1).unsqueeze(0)
         if image.shape != blurred.shape:

@@ -8,16 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from deblur_cli.evaluation import perceptual
 from deblur_cli.evaluation.benchmark import BenchmarkResult
+from deblur_cli.evaluation.datasets import Dataset, Pair
+from deblur_cli.evaluation.elsewhere import RestoredPictures
+from deblur_cli.evaluation.metrics import Scores
 from deblur_cli.evaluation.summaries import Summary, mean_of_known, means_of_sequences, summarise_pairs
+from deblur_cli.restoration.device import hardware_name
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from deblur_cli.evaluation.datasets import Dataset, Pair
-    from deblur_cli.evaluation.elsewhere import RestoredPictures
-    from deblur_cli.evaluation.metrics import Scores
     from deblur_cli.restoration.restorer import Restorer
     from models.registry import Score
 
@@ -143,10 +146,6 @@ def describe(
     keep_state: bool = False,
 ) -> ModelReport:
     """`result` with what `restorer` is and ran as; the precision is the one that it ended with."""
-    import torch
-
-    from deblur_cli.restoration.device import hardware_name
-
     model = restorer.model
     return ModelReport(
         label=label,
@@ -253,8 +252,6 @@ def _published(score: Score) -> str:
 
 
 def _protocol(report: Report) -> str:
-    import torch
-
     dataset = report.dataset
     sizes = {pair.size for pair in dataset.pairs}
     failed = {failure.pair for model in report.models for failure in model.result.failures}

@@ -11,16 +11,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from deblur_cli import __version__
 from deblur_cli.evaluation import perceptual
 from deblur_cli.evaluation.benchmark import DATA_RANGE
+from deblur_cli.evaluation.datasets import Pair
 from deblur_cli.evaluation.report import PROTOCOLS, ModelReport, Report
 from deblur_cli.evaluation.summaries import mean_of_known, means_of_sequences, summarise_pairs
 from deblur_cli.media.files import replacing
-
-if TYPE_CHECKING:
-    from deblur_cli.evaluation.datasets import Pair
 
 
 def write_csv(report: Report, path: Path) -> None:
@@ -69,10 +70,6 @@ def _pair_cells(pair: Pair) -> list[str | int]:
 
 
 def _document(report: Report) -> dict[str, Any]:
-    import torch
-
-    from deblur_cli import __version__
-
     dataset = report.dataset
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

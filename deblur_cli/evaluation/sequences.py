@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from deblur_cli.evaluation.datasets import Pair
 from deblur_cli.restoration.scene_cuts import SceneCuts
 
 if TYPE_CHECKING:
-    import torch
-
     from deblur_cli.restoration.restorer import Restorer
     from deblur_cli.restoration.states import FrameState
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from deblur_cli import __version__
 from deblur_cli.evaluation.speed import Speed
 from deblur_cli.media.files import replacing
 
@@ -76,8 +77,6 @@ def write_json(speeds: Iterable[Speed], path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    from deblur_cli import __version__
-
     document = {
         "versions": {"deblur": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "speeds": [_plain(speed) for speed in speeds],

@@ -11,6 +11,8 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from deblur_cli.errors import DeblurError
@@ -58,8 +60,6 @@ def save_state(state: SequenceState) -> bytes:
         TypeError: the network's state holds something other than tensors, numbers, strings, None, tuples, lists and
             dictionaries with string keys.
     """
-    from safetensors.torch import save
-
     tensors: list[Tensor] = []
     nest: dict[str, Any] = {"last_look": _packed(state.last_look, tensors), "frame": None}
     if state.frame is not None:
@@ -81,9 +81,6 @@ def load_state(data: bytes, device: torch.device | str = "cpu") -> SequenceState
     Raises:
         DeblurError: these are not such bytes, or they are damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     try:
         tensors = load(data)
         nest = json.loads(_metadata(data)[_KEY])

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -59,8 +61,6 @@ def save_checkpoint(
     optimizers: Sequence[Optimizer],
 ) -> None:
     """Write a run's state so that `restore_checkpoint` gives it back bit for bit; `modules` by the names above."""
-    from safetensors.torch import save
-
     tensors = {
         f"{owner}.{name}": tensor for owner, module in modules.items() for name, tensor in module.state_dict().items()
     }
@@ -81,8 +81,6 @@ def read_checkpoint(path: Path) -> tuple[Recipe, Progress, dict[str, Tensor]]:
         NoRunError: the file is missing.
         TrainingError: it is damaged, or not a checkpoint of a run.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
             facts: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
@@ -100,8 +98,6 @@ def read_checkpoint(path: Path) -> tuple[Recipe, Progress, dict[str, Tensor]]:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether `path` is the checkpoint of a run, and not weights or anything else."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
             return _KEY in (file.metadata() or {})
