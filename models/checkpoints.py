@@ -11,6 +11,7 @@ import secrets
 import struct
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,9 @@ def write_checkpoint(tensors: Mapping[str, Tensor], path: Path, metadata: Mappin
     """Write `tensors` and `metadata` as safetensors, beside `path` and then renamed over it; returns the SHA-256.
 
     Equal tensors and metadata make equal bytes.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; it names `path`.
     """
     # Cloned, as two names may share memory, which the format cannot say.
     stored = {
@@ -163,8 +167,12 @@ def write_checkpoint(tensors: Mapping[str, Tensor], path: Path, metadata: Mappin
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # of a disk that may be written no more, of which `error` tells
+            beside.unlink()
+        if isinstance(error, OSError) and error.errno:
+            error.filename, error.filename2 = str(path), None
+        raise
     return hashlib.sha256(data).hexdigest()
 
 

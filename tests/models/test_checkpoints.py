@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import pickle
 import re
@@ -193,3 +194,17 @@ def test_what_is_half_written_has_the_name_by_which_the_command_clears_it_away(
     write_checkpoint({"weight": torch.zeros(1)}, target, {})
     assert [is_temporary(file, target) for file in seen] == [True]
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_weights_that_cannot_be_written_are_told_of_by_their_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, step, refused)
+    with pytest.raises(OSError, match="Input/output") as raised:
+        write_checkpoint({"weight": torch.zeros(1)}, tmp_path / "best.safetensors", {})
+    assert raised.value.filename == str(tmp_path / "best.safetensors")
+    assert not list(tmp_path.iterdir())
