@@ -7,9 +7,9 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from deblur_cli.media.files import replacing
+from deblur_cli.training.board import Board
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,14 @@ class Curves:
             stream.write(text.getvalue().encode())
         self._file = self.path.open("a", newline="", encoding="utf-8")
         self._rows = csv.writer(self._file)
-        self._board = _tensorboard(self.path.parent)
+        self._board = Board(self.path.parent)
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self.active:
-            self._file.close()
-            if self._board:
+            try:
+                self._file.close()
+            finally:
                 self._board.close()
 
     def add(self, report: Report) -> None:
@@ -75,15 +76,13 @@ class Curves:
         row = [report.step, repr(report.loss), f"{report.rate:.3e}", f"{report.elapsed:.1f}"]
         if report.step % self.every == 0:
             self._rows.writerow([*row, "", "", *(report.parts.get(part, "") for part in self.parts)])
-            if self._board:
-                self._board.add_scalar("loss", report.loss, report.step)
-                for part in self.parts:
-                    if part in report.parts:
-                        self._board.add_scalar(f"loss/{part}", report.parts[part], report.step)
+            self._board.add("loss", report.loss, report.step)
+            for part in self.parts:
+                if part in report.parts:
+                    self._board.add(f"loss/{part}", report.parts[part], report.step)
         for name, psnr in (report.scores or {}).items():
             self._rows.writerow([*row, name, f"{psnr:.4f}"])
-            if self._board:
-                self._board.add_scalar(f"psnr/{name}", psnr, report.step)
+            self._board.add(f"psnr/{name}", psnr, report.step)
         if report.scores or report.step % self.every == 0:
             self._file.flush()
 
@@ -93,11 +92,3 @@ def _rows(path: Path, last: int) -> list[list[str]]:
     whole, _, _ = path.read_bytes().rpartition(b"\n")
     lines = io.StringIO(whole.decode(errors="replace"), newline="")
     return [row for row in csv.reader(lines) if len(row) >= 6 and row[0].isdecimal() and int(row[0]) <= last]
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder))
