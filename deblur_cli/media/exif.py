@@ -14,6 +14,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from deblur_cli.media import regions
+
 ORIENTATION = 274
 EXIF_DIRECTORY = 34665
 GPS_DIRECTORY = 34853
@@ -29,6 +31,8 @@ SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12:
 POINTERS = (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY)
 # Width and height of the picture, of the first directory and of the EXIF directory.
 _SIZE_PAIRS = ((256, 257), (40962, 40963))
+# Where in the picture the subject is: its area, its place.
+_SUBJECT = (37396, 41492)
 # Pairs that change places when rows become columns: size, resolution, and in the EXIF directory focal plane.
 _TURNED_PAIRS = (*_SIZE_PAIRS, (RESOLUTION_X, RESOLUTION_Y), (41486, 41487))
 
@@ -119,7 +123,8 @@ def resolution(block: bytes) -> tuple[float, float] | None:
 
 
 def upright(block: bytes, *, turned: bool = False) -> bytes:
-    """The block for pixels that were set upright: orientation 1, no thumbnail, everything else at its place.
+    """The block for pixels that were set upright: orientation 1, the subject where it is now, no thumbnail, everything
+    else at its place.
 
     The thumbnail shows the picture as it was, so its directory is unlinked and its bytes are blanked. With `turned`
     (rows became columns), width and height, and the two resolutions, change places.
@@ -130,6 +135,9 @@ def upright(block: bytes, *, turned: bool = False) -> bytes:
     edited = bytearray(block)
     first = _first(edited, order)
     directories = _main_and_exif(edited, order)
+    was = orientation(block) or 1
+    for directory in directories:
+        _turn_subject(edited, order, directory, was)
     tag = directories[0].get(ORIENTATION)
     if tag and tag.type in _INTEGERS:
         struct.pack_into(order + _INTEGERS[tag.type], edited, tag.value, 1)
@@ -138,6 +146,23 @@ def upright(block: bytes, *, turned: bool = False) -> bytes:
             _swap_pairs(edited, directory)
     _drop_thumbnail(edited, order, first)
     return bytes(edited)
+
+
+def _turn_subject(edited: bytearray, order: str, directory: dict[int, Place], was: int) -> None:
+    """Set the area and the place of the subject to where they lie when pixels of the orientation `was` are upright."""
+    sizes = [_integer(edited, order, directory[tag]) for tag in _SIZE_PAIRS[1] if tag in directory]
+    if len(sizes) != 2:
+        return
+    for tag in _SUBJECT:
+        place = directory.get(tag)
+        if place is None or place.type != 3 or not 2 <= place.number <= 4:
+            continue
+        stated = struct.unpack_from(f"{order}{place.number}H", edited, place.value)
+        x, y, width, height = regions.turned((*stated, 0, 0)[:4], was, (sizes[0], sizes[1]))
+        # Two numbers are a point, a third is the diameter of a circle.
+        anew = (x, y, *(stated[2:3] if place.number == 3 else (width, height)[: place.number - 2]))
+        if all(0 <= number <= 65535 for number in anew):
+            struct.pack_into(f"{order}{place.number}H", edited, place.value, *map(int, anew))
 
 
 def resized(block: bytes, before: tuple[int, int], after: tuple[int, int]) -> bytes:

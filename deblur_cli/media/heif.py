@@ -64,7 +64,7 @@ def read(data: bytes) -> Photo:
         pixels = unpremultiplied(pixels, alpha)
     coded = info.get("nclx_profile")
     block = exif.normalised(info.get("exif"))
-    turned = (exif.orientation(block) or 1) > 4
+    orientation = exif.orientation(block) or 1
     notes = _notes(container, info, data)
     if info.get("exif") and not block:
         notes.append("its EXIF is damaged and is not kept")
@@ -73,9 +73,9 @@ def read(data: bytes) -> Photo:
         "HEIF",
         alpha,
         # The rotation is in boxes of its own and already applied; the tag is a copy of it for other programs.
-        exif=exif.upright(block, turned=turned),
+        exif=exif.upright(block, turned=orientation > 4),
         icc=info.get("icc_profile") or b"",
-        xmp=xmp.upright(info.get("xmp") or b"", turned=picture.size if turned else None),
+        xmp=xmp.upright(info.get("xmp") or b"", orientation, picture.size),
         depth=depth,
         facts=HeifFacts(depth, int(info.get("chroma", 420)), {key: coded[key] for key in _CODED} if coded else None),
         warnings=notes,

@@ -161,7 +161,7 @@ def _upright(photo: Photo) -> Photo:
         alpha=None if photo.alpha is None else turn(photo.alpha, orientation),
         inks=None if photo.inks is None else turn(photo.inks, orientation),
         exif=exif.upright(photo.exif, turned=turned),
-        xmp=xmp.alone(xmp.upright(packet, turned=(width, height) if turned else None)),
+        xmp=xmp.alone(xmp.upright(packet, orientation, (width, height))),
         dpi=(photo.dpi[1], photo.dpi[0]) if photo.dpi and turned else photo.dpi,
         warnings=[*photo.warnings, keeping.NO_CREDENTIALS] if signed else photo.warnings,
     )

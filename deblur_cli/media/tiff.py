@@ -220,16 +220,15 @@ def read(data: bytes) -> Photo:
         compressed = int(page.compression) != 1
     if colour.profile_space(icc) == "Lab":
         icc = b""
-    turned = orientation > 4
     height, width = pixels.shape[:2]
-    block = exif.upright(block, turned=turned)
+    block = exif.upright(block, turned=orientation > 4)
     return Photo(
         pixels,
         "TIFF",
         alpha,
         exif=block,
         icc=icc,
-        xmp=xmp.upright(packet, turned=(width, height) if turned else None),
+        xmp=xmp.upright(packet, orientation, (width, height)),
         dpi=exif.resolution(block),
         cmyk=is_cmyk,
         inks=inks,

@@ -1,26 +1,31 @@
 """XMP packets as bytes: what no longer holds of a restored photo is changed in place, the rest stays as it was.
 
-A packet keeps its length (but in `resized`), for files state it elsewhere too. Properties are those of Adobe's XMP
-specification, part 2.
+A packet keeps its length (but in `upright` and `resized`), for files state it elsewhere too. Properties are those of
+Adobe's XMP specification, part 2.
 """
 
 from __future__ import annotations
 
 import re
 
-# A property stands as an attribute or as an element.
-_STATES = rb"""\s*(?:=\s*["']|>)\s*"""
-_ORIENTATION = re.compile(rb"(tiff:Orientation" + _STATES + rb")([1-8])")
-_SIZES = (rb"(?:tiff:ImageWidth|exif:PixelXDimension)", rb"(?:tiff:ImageLength|exif:PixelYDimension)")
+from deblur_cli.media import regions
+from deblur_cli.media.regions import STATES
+
+_ORIENTATION = re.compile(rb"(tiff:Orientation" + STATES + rb")([1-8])")
+_SIZES = (
+    rb"(?:tiff:ImageWidth|exif:PixelXDimension|stDim:w)",
+    rb"(?:tiff:ImageLength|exif:PixelYDimension|stDim:h)",
+)
 # Android's motion photo format 1.0, and the one before it.
-_CLIP = re.compile(rb"((?:MotionPhoto|MicroVideo)" + _STATES + rb""")1(?=\s*["'<])""")
+_CLIP = re.compile(rb"((?:MotionPhoto|MicroVideo)" + STATES + rb""")1(?=\s*["'<])""")
 # Thumbnails; the list of what stands behind the picture in its file (clip, gain map, depth); the word that a gain map
 # belongs to the picture (Android's Ultra HDR 1.0).
 _OTHERS = (rb"xmp:Thumbnails", rb"xap:Thumbnails", rb"G?Container:Directory", rb"hdrgm:Version")
 # Where the content credentials are that sign the picture: in its file, or as a URL; other words on provenance stay.
 _PROVENANCE = rb"dcterms:provenance"
-_CREDENTIALS = re.compile(_PROVENANCE + _STATES + rb"""[^"'<]*(?:jumbf|c2pa|manifests)""")
-_PANORAMA = rb"GPano:\w+"
+_CREDENTIALS = re.compile(_PROVENANCE + STATES + rb"""[^"'<]*(?:jumbf|c2pa|manifests)""")
+# What is measured by the size of the picture: a sphere's panorama, regions with somebody's face.
+_MEASURED = (rb"GPano:\w+", rb"mwg-rs:Regions", rb"MP:RegionInfo")
 _EXTENSION = rb"xmpNote:HasExtendedXMP"
 
 
@@ -35,21 +40,24 @@ def unsigned(packet: bytes) -> bytes:
     return _without(_PROVENANCE, packet) if _CREDENTIALS.search(packet) else packet
 
 
-def upright(packet: bytes, *, turned: tuple[int, int] | None = None) -> bytes:
-    """The packet with every orientation set to 1.
+def upright(packet: bytes, was: int, size: tuple[int, int]) -> bytes:
+    """The packet for pixels that were set upright: every orientation 1, sizes and regions turned as they were.
 
-    `turned`: width and height of the upright pixels where rows became columns; they change places in the packet too.
+    `was`: the orientation of the stored pixels; `size`: width and height of the upright ones. It may become longer.
     """
-    packet = _ORIENTATION.sub(rb"\g<1>1", packet)
-    return _with_size(packet, turned[::-1], turned) if turned else packet
+    packet = regions.upright(_ORIENTATION.sub(rb"\g<1>1", packet), was, size)
+    return _with_size(packet, size[::-1], size) if was > 4 else packet
 
 
 def resized(packet: bytes, before: tuple[int, int], after: tuple[int, int]) -> bytes:
-    """The packet of a picture that has another width and height than `before`, and so is no panorama of a sphere.
+    """The packet of a picture that has another width and height than `before`: no panorama of a sphere, no regions.
 
     A number that has become longer makes it longer.
     """
-    return _without(_PANORAMA, _with_size(packet, before, after))
+    packet = _with_size(packet, before, after)
+    for name in _MEASURED:
+        packet = _without(name, packet)
+    return packet
 
 
 def unextended(packet: bytes) -> bytes:
@@ -59,7 +67,7 @@ def unextended(packet: bytes) -> bytes:
 
 def _with_size(packet: bytes, before: tuple[int, int], after: tuple[int, int]) -> bytes:
     for names, old, new in zip(_SIZES, before, after, strict=True):
-        packet = re.sub(rb"""(%b%b)%d(?=\s*["'<])""" % (names, _STATES, old), rb"\g<1>%d" % new, packet)
+        packet = re.sub(rb"""(%b%b)%d(?=\s*["'<])""" % (names, STATES, old), rb"\g<1>%d" % new, packet)
     return packet
 
 
