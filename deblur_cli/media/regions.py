@@ -11,7 +11,7 @@ import re
 STATES = rb"""\s*(?:=\s*["']|>)\s*"""
 """What stands between a property of XMP and its value: it is an attribute or an element."""
 
-_AREA = re.compile(rb"<mwg-rs:Area\b.{0,1000}?(?:/>|</mwg-rs:Area)", re.DOTALL)
+_AREA = re.compile(rb"<mwg-rs:Area\b(?:(?!<mwg-rs:Area\b).){0,1000}?(?:/>|</mwg-rs:Area)", re.DOTALL)
 _SIDE = re.compile(rb"(stArea:([xywh])" + STATES + rb")([\d.eE+-]+)")
 _RECTANGLE = re.compile(rb"(MPReg:Rectangle" + STATES + rb")([\d.eE+, -]+)")
 _APPLIED = re.compile(rb"stDim:([wh])" + STATES + rb"(\d+)")

@@ -23,7 +23,7 @@ _CLIP = re.compile(rb"((?:MotionPhoto|MicroVideo)" + STATES + rb""")1(?=\s*["'<]
 _OTHERS = (rb"xmp:Thumbnails", rb"xap:Thumbnails", rb"G?Container:Directory", rb"hdrgm:Version")
 # Where the content credentials are that sign the picture: in its file, or as a URL; other words on provenance stay.
 _PROVENANCE = rb"dcterms:provenance"
-_CREDENTIALS = re.compile(_PROVENANCE + STATES + rb"""[^"'<]*(?:jumbf|c2pa|manifests)""")
+_CREDENTIALS = re.compile(_PROVENANCE + STATES + rb"""[^"'<>]{0,1000}?(?:jumbf|c2pa|manifests)""")
 # What is measured by the size of the picture: a sphere's panorama, regions with somebody's face.
 _MEASURED = (rb"GPano:\w+", rb"mwg-rs:Regions", rb"MP:RegionInfo")
 _EXTENSION = rb"xmpNote:HasExtendedXMP"

@@ -95,6 +95,13 @@ def test_elements_that_do_not_end_cost_little_and_stay() -> None:
     assert xmp.alone(b"<xmp:Thumbnails/>kept<xmp:Thumbnails>x</xmp:Thumbnails>") == b" " * 17 + b"kept" + b" " * 34
 
 
+def test_provenance_and_faces_that_do_not_end_cost_little_and_stay() -> None:
+    for endless in (b"dcterms:provenance>" * 30_000, b'dcterms:provenance="' * 30_000):
+        assert xmp.unsigned(endless) == endless
+    for endless in (b'<mwg-rs:Area stArea:x="' * 100_000, b"<mwg-rs:Area>" * 100_000):
+        assert xmp.upright(endless, 3, (9, 9)) == endless
+
+
 def resource(number: int, data: bytes, name: bytes = b"") -> bytes:
     named = bytes([len(name)]) + name + bytes((1 + len(name)) % 2)
     return b"8BIM" + struct.pack(">H", number) + named + struct.pack(">I", len(data)) + data + bytes(len(data) % 2)
