@@ -176,7 +176,8 @@ def _fit(photo: Photo, format: str, notes: list[str]) -> Photo:  # noqa: A002
     pixels, alpha, icc = photo.pixels, photo.alpha, photo.icc
     depth = pixels.dtype.name if pixels.dtype.name in holds.depths else holds.depths[-1]
     if depth != pixels.dtype.name:
-        was = "32-bit float" if pixels.dtype.name == "float32" else f"{max(photo.depth, 16)} bits a channel"
+        bits = photo.depth if photo.depth > 8 else 16
+        was = "32-bit float" if pixels.dtype.name == "float32" else f"{bits} bits a channel"
         notes.append(
             f"{was} rounded to {depth.removeprefix('uint')} bits a channel, the most that is written as {format}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -261,6 +262,8 @@ def test_depth_is_rounded_with_a_warning() -> None:
     back, notes = again(photo, "BMP")
     assert back.pixels.tolist() == [[0, 0, 1, 255]]
     assert len(notes) == 1 and "16 bits" in notes[0] and "8 bits" in notes[0]
+    _, notes = again(replace(photo, depth=10), "BMP")
+    assert "10 bits a channel rounded to 8" in notes[0], "as of a HEIC, whatever holds its pixels here"
 
 
 def test_transparency_is_laid_over_white_where_there_is_none() -> None:
