@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import exif
+from deblur_cli.media import exif, keeping
 from deblur_cli.media.boxes import boxes, has_gain_map, left_behind
 from deblur_cli.media.photo import AvifFacts, Photo
 from deblur_cli.media.pixels import open_image, pack, refuse_animation, unpack
@@ -90,7 +90,7 @@ def _with_colour(encoded: bytes, colour: tuple[int, int]) -> bytes:
 
 
 def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
-    """An AVIF of `photo` (uint8), chroma and coded colour as in the source where that was an AVIF."""
+    """An AVIF of `photo` (uint8), with the chroma of a source that was an AVIF, and its coded colour."""
     facts = photo.facts if isinstance(photo.facts, AvifFacts) else None
     height, width = photo.pixels.shape[:2]
     if max(height, width) > 65535:
@@ -109,4 +109,5 @@ def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
         **settings,
     )
     encoded = stream.getvalue()
-    return _with_colour(encoded, facts.colour) if facts and facts.colour and not photo.icc else encoded
+    coded = facts.colour if facts and not photo.icc else keeping.coded_colour(photo)
+    return _with_colour(encoded, coded) if coded else encoded

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import exif, xmp
+from deblur_cli.media import exif, keeping, xmp
 from deblur_cli.media.boxes import has_gain_map, left_behind
 from deblur_cli.media.photo import HeifFacts, Photo
 from deblur_cli.media.pixels import check_size, joined, unpremultiplied
@@ -83,7 +83,7 @@ def read(data: bytes) -> Photo:
 
 
 def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
-    """A HEIC of `photo` (uint8 or uint16), with chroma, depth and coded colour as in the source where that was one."""
+    """A HEIC of `photo` (uint8 or uint16), with the chroma and depth of a source that was one, and its coded colour."""
     import pillow_heif
 
     if not pillow_heif.libheif_info()["HEIF"]:
@@ -104,6 +104,9 @@ def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
         array = (values << (16 - depth)).astype("<u2")
     if facts and facts.colour:
         settings |= facts.colour
+    elif coded := keeping.coded_colour(photo):
+        # RGB becomes planes as BT.709 has it, over the full range.
+        settings |= dict(zip(_CODED, (*coded, 1, 1), strict=True))
     for key, value in (("exif", photo.exif), ("icc_profile", photo.icc), ("xmp", photo.xmp)):
         if value:
             settings[key] = value

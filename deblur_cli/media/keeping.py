@@ -23,6 +23,7 @@ _TAGS = {33723: "IPTC", 34377: "Photoshop data"} | dict.fromkeys(_GEOTIFF, "GeoT
 NO_CREDENTIALS = "the content credentials (C2PA) sign the old pixels and are not kept"
 # What programs write that know of none.
 _NO_RESOLUTION = (72, 72)
+_WITH_CODED_COLOUR = frozenset(("PNG", "AVIF", "HEIF"))
 _WITH_RESOLUTION = frozenset(("JPEG", "PNG", "TIFF", "BMP"))
 
 
@@ -70,7 +71,7 @@ def _only_its_own(photo: Photo, format: str) -> list[str]:  # noqa: A002
     if isinstance(facts, TiffFacts):
         return [_TAGS.get(tag, "other tags") for tag in facts.tags]
     colour = coded_colour(photo)
-    if colour is None or format == "PNG":
+    if colour is None or format in _WITH_CODED_COLOUR:
         return []
     return [f"coded colour (primaries {colour[0]}, transfer {colour[1]})"]
 

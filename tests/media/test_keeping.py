@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from deblur_cli.media import exif, photos
+from deblur_cli.media import exif, keeping, photos
 from deblur_cli.media.photo import AvifFacts, HeifFacts, Photo
 from tests.media.photo_samples import chunk, encoded, exif_block, jpeg_with, png, smooth, srgb
 
@@ -116,6 +116,17 @@ def test_coded_colour_is_coded_in_a_png_too_and_elsewhere_said_to_be_lost(own: s
     for container in ("JPEG", "WEBP", "TIFF"):
         assert converted(photo, container)[1] == []
     assert coded_in(converted(photo, "PNG")[0]) is None
+
+
+@pytest.mark.parametrize(("own", "other"), [("AVIF", "HEIF"), ("HEIF", "AVIF")])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_coded_colour_goes_from_heif_to_avif_and_back(own: str, other: str, channels: int) -> None:
+    photo = Photo(smooth(16, 24, channels), own, facts=CODED[own])
+    data, notes = converted(photo, other)
+    after = photos.read(io.BytesIO(data))
+    assert notes == [] and keeping.coded_colour(after) == (12, 13)
+    assert np.abs(after.pixels.astype(int) - photo.pixels).max() < 12
+    assert converted(photo, own)[1] == []
 
 
 @pytest.mark.parametrize("coded", [(1, 13), (1, 1), (1, 6), (2, 2), (1, 2), (65535, 13), None])
