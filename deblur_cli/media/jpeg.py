@@ -122,7 +122,7 @@ def _facts(image: Any, data: bytes) -> tuple[JpegFacts, list[str]]:
     rest = data[_end_of_image(data, scan) :]
     if several and rest:
         notes.append("the file holds further pictures (multi-picture, depth or gain map); only the first is kept")
-    else:
+    if not several or keeping.CLIP in rest:
         notes += keeping.behind(rest)
     layers = image.layer
     # One table a component, but as few as say the same: where they end, the last one goes on.

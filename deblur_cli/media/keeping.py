@@ -21,6 +21,8 @@ _SEGMENTS = {0xE1: (extended_xmp.PREFIX, "extended XMP"), 0xED: (b"Photoshop", "
 _GEOTIFF = (33550, 33922, 34264, 34735, 34736, 34737)
 _TAGS = {33723: "IPTC", 34377: "Photoshop data"} | dict.fromkeys(_GEOTIFF, "GeoTIFF")
 NO_CREDENTIALS = "the content credentials (C2PA) sign the old pixels and are not kept"
+CLIP = b"ftyp"
+"""What the clip of a motion photo has at its beginning."""
 # What programs write that know of none.
 _NO_RESOLUTION = (72, 72)
 _WITH_CODED_COLOUR = frozenset(("PNG", "AVIF", "HEIF"))
@@ -43,7 +45,7 @@ def coded_colour(photo: Photo) -> tuple[int, int] | None:
 
 def behind(rest: bytes) -> list[str]:
     """What the bytes after a picture are that is not kept with it, in a line; none for fill bytes."""
-    if b"ftyp" in rest:
+    if CLIP in rest:
         return ["the motion photo's clip behind the picture is not kept"]
     return [f"{len(rest)} bytes behind the picture are not kept"] if rest.strip(b"\x00\xff\r\n ") else []
 

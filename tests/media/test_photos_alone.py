@@ -137,6 +137,8 @@ def test_the_first_picture_of_an_mpo_is_the_photo() -> None:
     first, second = Image.fromarray(smooth(16, 24)), Image.new("RGB", (24, 16), "red")
     data = encoded(first, "MPO", save_all=True, append_images=[second], quality=95, subsampling=0)
     photo = photos.read(io.BytesIO(data))
-    assert photo.format == "JPEG" and "only the first" in photo.warnings[0]
+    assert photo.format == "JPEG" and len(photo.warnings) == 1 and "only the first" in photo.warnings[0]
+    moving = photos.read(io.BytesIO(data + b"\x00\x00\x00\x18ftypmp42" + bytes(40))).warnings
+    assert moving == [*photo.warnings, "the motion photo's clip behind the picture is not kept"]
     assert np.abs(photo.pixels.astype(int) - smooth(16, 24)).max() <= 6
     assert getattr(opened(written(photo, "JPEG")), "n_frames", 1) == 1
