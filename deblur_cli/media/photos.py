@@ -175,7 +175,7 @@ def _fit(photo: Photo, format: str, notes: list[str]) -> Photo:  # noqa: A002
     holds = WRITABLE[format]
     pixels, alpha, icc = photo.pixels, photo.alpha, photo.icc
     depth = pixels.dtype.name if pixels.dtype.name in holds.depths else holds.depths[-1]
-    if depth != pixels.dtype.name:
+    if depth != pixels.dtype.name and (format, depth) != ("HEIF", "uint16"):  # its writer says how many of the 16
         bits = photo.depth if photo.depth > 8 else 16
         was = "32-bit float" if pixels.dtype.name == "float32" else f"{bits} bits a channel"
         notes.append(

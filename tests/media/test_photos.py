@@ -264,6 +264,8 @@ def test_depth_is_rounded_with_a_warning() -> None:
     assert len(notes) == 1 and "16 bits" in notes[0] and "8 bits" in notes[0]
     _, notes = again(replace(photo, depth=10), "BMP")
     assert "10 bits a channel rounded to 8" in notes[0], "as of a HEIC, whatever holds its pixels here"
+    _, notes = again(Photo(smooth(16, 16, 3, np.float32), "TIFF", depth=32), "HEIF")
+    assert notes == ["32 bits a channel are rounded to 10, what HEIC holds"]
 
 
 def test_transparency_is_laid_over_white_where_there_is_none() -> None:
