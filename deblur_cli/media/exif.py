@@ -20,6 +20,7 @@ ORIENTATION = 274
 EXIF_DIRECTORY = 34665
 GPS_DIRECTORY = 34853
 INTEROPERABILITY_DIRECTORY = 40965
+MAKER_NOTE = 37500
 RESOLUTION_X, RESOLUTION_Y, RESOLUTION_UNIT = 282, 283, 296
 
 PREFIX = b"Exif\x00\x00"
@@ -266,6 +267,18 @@ def _directory(block: bytes, order: str, offset: int, depth: int) -> Directory:
             room -= size
             found[place.tag] = Entry(place.type, place.number, bytes(block[place.value : place.value + size]))
     return found
+
+
+def in_place(block: bytes) -> Directory:
+    """What a first directory must point to in a file that has the whole block at its beginning; empty where it need not
+    be there, for want of makers' notes.
+    """
+    order = byte_order(block)
+    main, *details = _main_and_exif(block, order) if order else [{}]
+    if order is None or not details or MAKER_NOTE not in details[0]:
+        return {}
+    found = {tag: _integer(block, order, main[tag]) for tag in (EXIF_DIRECTORY, GPS_DIRECTORY) if tag in main}
+    return {tag: Entry(4, 1, struct.pack(order + "I", offset)) for tag, offset in found.items()}
 
 
 def assemble(order: str, directory: Directory, base: int) -> bytes:

@@ -22,6 +22,7 @@ from deblur_cli.media.pixels import check_size, decode_deep, joined, open_image,
 if TYPE_CHECKING:
     from PIL import Image
 
+_STRIPS = 273
 _XMP, _ICC, _PHOTOSHOP, _LAYERS, _DNG, _CHILDREN, _CREDENTIALS = 700, 34675, 34377, 37724, 50706, 330, 52545
 # How the pixels are stored: true of the source's pixels and not of ours.
 _STRUCTURE = frozenset(
@@ -299,9 +300,23 @@ def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
     return _with_tags(stream.getvalue(), order, directory, photo)
 
 
+def _moved(offsets: exif.Entry | exif.Directory, order: str, distance: int) -> exif.Entry:
+    """The offsets of strips that stand so many bytes further on; there are as many 32-bit numbers as strips."""
+    assert isinstance(offsets, exif.Entry) and offsets.type == 4
+    layout = f"{order}{offsets.number}I"
+    moved = (offset + distance for offset in struct.unpack(layout, offsets.value))
+    return exif.Entry(4, offsets.number, struct.pack(layout, *moved))
+
+
 def _with_tags(written: bytes, order: str, directory: exif.Directory, photo: Photo) -> bytes:
-    """The file with a new first directory: what describes the pixels from `written`, everything else from the photo."""
+    """The file with a new first directory: what describes the pixels from `written`, everything else from the photo.
+
+    Makers' notes have offsets that count from the beginning of the EXIF: with some, that stands before the pixels.
+    """
     _, merged = exif.parse(written)
+    pointers = exif.in_place(photo.exif)
+    front = photo.exif[8:] + bytes(len(photo.exif) % 2) if pointers else b""
+    merged[_STRIPS] = _moved(merged[_STRIPS], order, len(front))
     for tag in (270, 305, 306, exif.RESOLUTION_X, exif.RESOLUTION_Y, exif.RESOLUTION_UNIT):
         merged.pop(tag, None)
     if photo.dpi and exif.RESOLUTION_X not in directory:
@@ -315,6 +330,8 @@ def _with_tags(written: bytes, order: str, directory: exif.Directory, photo: Pho
         merged[_ICC] = exif.Entry(7, len(photo.icc), photo.icc)
     if photo.xmp:
         merged[_XMP] = exif.Entry(1, len(photo.xmp), photo.xmp)
-    start = len(written) + len(written) % 2
+    merged |= pointers
+    start = len(written) + len(front)
+    start += start % 2
     header = written[:4] + struct.pack(order + "I", start)
-    return header + written[8:].ljust(start - 8, b"\x00") + exif.assemble(order, merged, start)
+    return (header + front + written[8:]).ljust(start, b"\x00") + exif.assemble(order, merged, start)
