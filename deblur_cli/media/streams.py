@@ -63,6 +63,9 @@ def copied(
             covers.append(stream)
             continue
         else:
+            if start and stream.kind in {"audio", "data"} and not _lasts_until(source, stream, start):
+                result.dropped.append(f"{stream}: it has ended where the part begins")
+                continue
             codec = _codec(source, stream, container)
             if codec is None:
                 result.dropped.append(f"{stream}: a {container.format} file does not hold it")
@@ -193,6 +196,20 @@ def _codec(source: VideoInfo, stream: Stream, container: Container) -> str | Non
     if stream.kind == "subtitle" and stream.codec in _TEXT and container.text is not None:
         return container.text if _accepted(source, stream, container, container.text) else None
     return None
+
+
+def _lasts_until(source: VideoInfo, stream: Stream, start: float) -> bool:
+    """Whether anything of a stream is shown or heard later than second `start`.
+
+    QuickTime hides what lies ahead of a cut. Where that is all there is, ffmpeg's muxer writes a length of many hours.
+    """
+    packets = ["-ss", f"{start:.6f}", "-i", ffmpeg.file_argument(source.path), "-map", f"0:{stream.index}"]
+    later = ["-c", "copy", "-bsf:0", "noise=drop=lte(pts+d\\,0)", "-flush_packets", "1", "-f", "framecrc", "pipe:1"]
+    process = ffmpeg.Process([*packets, *later], stdout=True)
+    try:
+        return any(not line.startswith(b"#") for line in process.stdout)
+    finally:
+        process.kill()
 
 
 def _accepted(source: VideoInfo, stream: Stream, container: Container, codec: str) -> bool:

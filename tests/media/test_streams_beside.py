@@ -86,3 +86,14 @@ def test_further_video_tracks_are_said_to_be_copied_as_they_are(tmp_path: Path) 
     source = make(tmp_path / "in.mkv", *PICTURE, *PICTURE, "-map", "0", "-map", "1", *H264)
     assert joined(source, tmp_path / "out.mkv") == ["video stream 1 (h264): copied as it is, not restored"]
     assert [stream.kind for stream in probe(tmp_path / "out.mkv").streams] == ["video"]
+
+
+def test_sound_that_has_ended_where_a_part_begins_is_said_and_leaves_no_track_of_hours(tmp_path: Path) -> None:
+    sounds = [part for seconds in ("0.2", "0.8") for part in ("-f", "lavfi", "-i", f"sine=r=48000:d={seconds}")]
+    maps = ("-map", "0", "-map", "1", "-map", "2", "-c:a", "aac")
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.8")
+    info = probe(make(tmp_path / "in.mp4", *picture, *sounds, *maps, *H264))
+    others = copied(info, container_of(Path("x.mp4")), 0.4)
+    assert others.maps == ["-map", "0:v:0", "-map", "1:2"]
+    assert others.dropped == ["audio stream 1 (aac): it has ended where the part begins"]
+    assert copied(info, container_of(Path("x.mp4")), 0.1).dropped == []
