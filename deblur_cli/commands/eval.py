@@ -13,6 +13,7 @@ import typer
 from deblur_cli.commands.console import say, shown
 from deblur_cli.commands.options import Device, Models, Overlap, Precision, Tile, engine_options, model_names
 from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, DeblurError, UsageError
+from deblur_cli.words import counted
 
 if TYPE_CHECKING:
     from deblur_cli.evaluation.datasets import Dataset, Pair
@@ -187,7 +188,7 @@ def _score(
     metric = _lpips(processes) if lpips else None
     description = metric.description if metric else None
     if processes.count > 1 and processes.is_first:
-        say(f"{processes.count} processes share {len(dataset.pairs)} pairs; the first one's are shown")
+        say(f"{processes.count} processes share {counted(len(dataset.pairs), 'pair')}; the first one's are shown")
     scoring = Scoring(
         dataset,
         processes,
@@ -310,6 +311,7 @@ def _write(
                 problems.append(f"'{path}' cannot be written: {error.strerror or error}")
     unseen = sum(count_unseen(model.result.images, views.get(model.label, {})) for model in report.models)
     if html is not None and unseen:
-        say(f"note: '{html}' lacks pictures of {unseen} images of an earlier run; --save keeps them for a later --html")
+        earlier = f"{counted(unseen, 'image')} of an earlier run"
+        say(f"note: '{html}' lacks pictures of {earlier}; --save keeps them for a later --html")
     if problems:
         raise DeblurError("; ".join(problems))

@@ -36,6 +36,7 @@ from deblur_cli.commands.options import (
     model_option,
 )
 from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, DeblurError, PhotoError, UsageError
+from deblur_cli.words import counted
 
 if TYPE_CHECKING:
     from deblur_cli.media.plan import Plan
@@ -148,7 +149,8 @@ def _restore_files(
         for folder in plan.empty:
             say(f"warning: there are no photos in {folder}")
         if processes.count > 1:
-            say(f"{processes.count} processes share {len(plan.having('restore'))} photos; the first one's are shown")
+            photos = counted(len(plan.having("restore")), "photo")
+            say(f"{processes.count} processes share {photos}; the first one's are shown")
     interrupted = True
     with on_termination(signal.default_int_handler):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,6 +61,33 @@ def parse_memory(text: str) -> int:
     if size < 1:
         raise UsageError(f"'{text}' is no amount of memory; write it like 2G or 800M")
     return size
+
+
+def parse_time(text: str) -> float:
+    """Seconds of `90`, `1:30`, `0:01:30.5`.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    match = re.fullmatch(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)", text.strip())
+    if match is None or (match[2] is not None and float(match[3]) >= 60):
+        raise UsageError(f"'{text}' is not a time; write 90, 1:30 or 0:01:30.5")
+    return int(match[1] or 0) * 3600 + int(match[2] or 0) * 60 + float(match[3])
+
+
+def parse_rate(text: str) -> Fraction:
+    """Frames a second of `25`, `29.97` or `30000/1001`.
+
+    Raises:
+        UsageError: it is none of these, or not from 1/1000 to 1000.
+    """
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not Fraction(1, 1000) <= rate <= 1000:
+        raise UsageError(f"'{text}' is no frame rate; write 25, 29.97 or 30000/1001")
+    return rate
 
 
 def engine_options(

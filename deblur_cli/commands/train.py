@@ -11,6 +11,7 @@ import typer
 from deblur_cli.commands.console import say
 from deblur_cli.commands.options import Device
 from deblur_cli.errors import UsageError
+from deblur_cli.words import counted
 
 if TYPE_CHECKING:
     from deblur_cli.training.curves import Report
@@ -140,7 +141,7 @@ def train(
         )
     if accelerator.is_main_process:
         gain = "" if done.best == float("-inf") else f", best gain {done.best:+.3f} dB"
-        typer.echo(f"{output}: {done.step} steps in {done.elapsed / 60:.1f} minutes{gain}")
+        typer.echo(f"{output}: {counted(done.step, 'step')} in {done.elapsed / 60:.1f} minutes{gain}")
     if done.step == before.step and not monitor.interrupted:
         limit = f"--stop-at {stop_at} is reached" if stop_at and done.step >= stop_at else "the run is finished"
         tell(f"nothing was left to do: {limit}; a larger limit (--stop-at, --steps, --max-time) lets it go on")

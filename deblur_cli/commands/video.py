@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import signal
 import sys
 import time
-from fractions import Fraction
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,8 +36,11 @@ from deblur_cli.commands.options import (
     Tile,
     engine_options,
     model_option,
+    parse_rate,
+    parse_time,
 )
 from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
+from deblur_cli.words import counted
 
 if TYPE_CHECKING:
     from deblur_cli.media.plan import Item, Plan
@@ -204,33 +205,6 @@ def _words(arguments: str) -> tuple[str, ...]:
     return tuple(word for option in options(words) for word in option)
 
 
-def parse_time(text: str) -> float:
-    """Seconds of `90`, `1:30`, `0:01:30.5`.
-
-    Raises:
-        UsageError: it is none of these.
-    """
-    match = re.fullmatch(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)", text.strip())
-    if match is None or (match[2] is not None and float(match[3]) >= 60):
-        raise UsageError(f"'{text}' is not a time; write 90, 1:30 or 0:01:30.5")
-    return int(match[1] or 0) * 3600 + int(match[2] or 0) * 60 + float(match[3])
-
-
-def parse_rate(text: str) -> Fraction:
-    """Frames a second of `25`, `29.97` or `30000/1001`.
-
-    Raises:
-        UsageError: it is none of these, or not from 1/1000 to 1000.
-    """
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not Fraction(1, 1000) <= rate <= 1000:
-        raise UsageError(f"'{text}' is no frame rate; write 25, 29.97 or 30000/1001")
-    return rate
-
-
 def _restore(
     plan: Plan, engine: dict[str, Any], settings: VideoSettings, report: Path | None, *, overwrite: bool
 ) -> int:
@@ -252,7 +226,7 @@ def _restore(
 
         def stopped(item: Item, count: int) -> None:
             nonlocal kept
-            frames = {0: "no frame", 1: "1 frame"}.get(count, f"{count} frames")
+            frames = counted(count, "frame") if count else "no frame"
             kept = f"of {item.source.name} {frames} {'are' if count > 1 else 'is'} kept{'' if count else ' yet'}"
 
         try:
@@ -288,25 +262,29 @@ def _line(outcome: VideoOutcome) -> str:
     if outcome.status != "restored":
         return f"{outcome.source} {outcome.status}: {outcome.reason}"
     before = f", {outcome.frames_before} of them before" if outcome.frames_before else ""
-    size = f"{outcome.width}x{outcome.height}"
-    return f"{outcome.source} -> {outcome.target} ({size}, {outcome.frames} frames{before}, {outcome.seconds:.1f} s)"
+    what = f"{outcome.width}x{outcome.height}, {counted(outcome.frames, 'frame')}{before}"
+    return f"{outcome.source} -> {outcome.target} ({what}, {outcome.seconds:.1f} s)"
 
 
 def _print_outcomes(plan: Plan, outcomes: list[VideoOutcome]) -> None:
     restored = [outcome for outcome in outcomes if outcome.status == "restored"]
     seconds = sum(outcome.seconds for outcome in restored)
     frames = sum(outcome.frames - outcome.frames_before for outcome in restored)
-    print_summary(plan, outcomes, f"{frames} frames, {frames / seconds:.1f} a second" if seconds else "")
+    print_summary(plan, outcomes, f"{counted(frames, 'frame')}, {frames / seconds:.1f} a second" if seconds else "")
     for outcome in restored:
         if outcome.undecodable:
             typer.echo(shown(f"damaged: {outcome.source}: {_damage(outcome)}"))
         if outcome.damaged:
-            typer.echo(shown(f"incomplete: {outcome.source}: {outcome.frames} frames are restored; {outcome.damaged}"))
+            done = f"{counted(outcome.frames, 'frame')} {'is' if outcome.frames == 1 else 'are'} restored"
+            typer.echo(shown(f"incomplete: {outcome.source}: {done}; {outcome.damaged}"))
 
 
 def _damage(outcome: VideoOutcome) -> str:
-    told = f"{outcome.undecodable} frames could not be decoded whole"
-    return f"{told}; in place of {outcome.repeated} of them the one before comes again" if outcome.repeated else told
+    told = f"{counted(outcome.undecodable, 'frame')} could not be decoded whole"
+    if not outcome.repeated:
+        return told
+    place = "its place" if outcome.undecodable == 1 else f"place of {outcome.repeated} of them"
+    return f"{told}; in {place} the one before comes again"
 
 
 class FrameProgress:

@@ -22,6 +22,7 @@ from deblur_cli.errors import DatasetError, PhotoError
 from deblur_cli.evaluation.layouts import Layout, find_layout, pictures
 from deblur_cli.evaluation.metrics import WINDOW
 from deblur_cli.media.gather import natural_key
+from deblur_cli.words import counted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -182,7 +183,9 @@ class Dataset:
         if not self.whole:
             what = f"{self.name} {self.split}".strip()
             left = f", {len(self.left_out)} left out" if self.left_out else ""
-            raise DatasetError(f"{what} is not complete: {self.coverage} pairs{left}{listed(self.missing, ': ')}")
+            raise DatasetError(
+                f"{what} is not complete: {counted(self.coverage, 'pair')}{left}{listed(self.missing, ': ')}"
+            )
 
 
 def find_pairs(

@@ -21,6 +21,7 @@ from deblur_cli.evaluation.datasets import Pair
 from deblur_cli.evaluation.gallery import MEDIA_TYPE, Views, best_and_worst
 from deblur_cli.evaluation.report import ModelReport, Report, build_notes, build_sequence_table, build_table
 from deblur_cli.media.files import replacing
+from deblur_cli.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -133,7 +134,8 @@ def _scatter(report: Report) -> Iterator[str]:
     yield "</ul>"
     across = _ticks([image.blurred.psnr for _, image in points])
     up = _ticks([0.0, *(image.gain for _, image in points)])
-    label = f"Scatter of {len(points)} images: gain in dB, {up[0]:g} to {up[-1]:g}, against PSNR of the blurred picture"
+    scattered = counted(len(points), "image")
+    label = f"Scatter of {scattered}: gain in dB, {up[0]:g} to {up[-1]:g}, against PSNR of the blurred picture"
     yield f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     for value in across:
@@ -190,7 +192,8 @@ def _galleries(model: ModelReport, views: Mapping[Pair, Views]) -> Iterator[str]
         yield '<p class="quiet">Drag across a picture, or tab to it and use the arrow keys.</p>'
     for heading, images in (("of most gain", best), ("of least gain", worst)):
         if images:
-            yield f"<h3>The {len(images)} images {heading}</h3>"
+            several = f"{len(images)} images" if len(images) > 1 else "image"
+            yield f"<h3>The {several} {heading}</h3>"
             yield '<div class="gallery">'
             for image in images:
                 yield from _figure(image, views.get(image.pair))

@@ -17,6 +17,7 @@ from deblur_cli.evaluation.elsewhere import RestoredPictures
 from deblur_cli.evaluation.metrics import Scores
 from deblur_cli.evaluation.summaries import Summary, mean_of_known, means_of_sequences, summarise_pairs
 from deblur_cli.restoration.device import hardware_name
+from deblur_cli.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -259,7 +260,7 @@ def _protocol(report: Report) -> str:
     parts = [
         " ".join(filter(None, (dataset.name, dataset.split))),
         f"variant {dataset.variant}" if dataset.variant else "",
-        f"{dataset.coverage} pairs" + (f" ({scored} scored)" if scored < len(dataset.pairs) else ""),
+        counted(dataset.coverage, "pair") + (f" ({scored} scored)" if scored < len(dataset.pairs) else ""),
         "×".join(map(str, sizes.pop())) if len(sizes) == 1 else "various sizes",
         "rounded to 8 bits before scoring" if report.rounding else "not rounded (--float)",
         PROTOCOLS[dataset.protocol],
@@ -275,11 +276,12 @@ def _conditions(model: ModelReport) -> str:
     weights = f"weights {model.weights} sha256 {model.sha256[:12]}" if model.sha256 else "untrained"
     overlap = "" if model.overlap is None else f", overlap {model.overlap}"
     state = {"kept": "state kept from frame to frame, ", "reset": "state reset with each image, ", "none": ""}
+    threads = counted(model.threads or 0, "thread")
     timed = len(model.result.images) - model.result.warm_up
     return (
         f"{model.label}: network {model.network}, {weights}, device {model.device} ({model.hardware}), "
-        f"{model.threads} threads, precision {model.precision}, tile {model.tile}{overlap}, {state[model.state]}"
-        f"median time of {timed} images after {model.result.warm_up} to warm up"
+        f"{threads}, precision {model.precision}, tile {model.tile}{overlap}, {state[model.state]}"
+        f"median time of {counted(timed, 'image')} after {model.result.warm_up} to warm up"
     )
 
 

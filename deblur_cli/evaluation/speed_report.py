@@ -14,6 +14,7 @@ import torch
 from deblur_cli import __version__
 from deblur_cli.evaluation.speed import Speed
 from deblur_cli.media.files import replacing
+from deblur_cli.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,13 +54,14 @@ def build_notes(speeds: Iterable[Speed]) -> list[str]:
     lines: dict[str, None] = {}
     for speed in speeds:
         timings = [timing for timing in (speed.eager, speed.engine) if timing is not None]
-        lines[f"device {speed.device} ({speed.hardware}), {speed.threads} threads, torch {torch.__version__}"] = None
+        threads = counted(speed.threads, "thread")
+        lines[f"device {speed.device} ({speed.hardware}), {threads}, torch {torch.__version__}"] = None
         lines["protocol: batch 1, frame on the device before and after, synchronised, median after a warm-up"] = None
         if speed.device == "cpu":
             lines["note: peak memory is that of a whole process, with Python and torch"] = None
         name = f"{speed.label} at {speed.width}×{speed.height}"
         taken = ", ".join(
-            f"{len(timing.seconds)} frames in {timing.precision} "
+            f"{counted(len(timing.seconds), 'frame')} in {timing.precision} "
             f"(matrix product {timing.matrix_flops / 1e12:.3g} TFLOP/s, at rest {_megabytes(timing.rest_bytes)})"
             for timing in timings
         )

@@ -18,6 +18,7 @@ from deblur_cli.media.files import temporary_name
 from deblur_cli.media.probe import VideoInfo, probe
 from deblur_cli.media.streams import copied, display_options, has_time_code
 from deblur_cli.media.video_writer import container_options, limit_options, origin_of, source_inputs
+from deblur_cli.words import counted
 
 _MOST_CODES = 255
 """Time codes a second that QuickTime's track of them can count; of a single frame the muxer takes the clock's rate."""
@@ -120,7 +121,7 @@ def join_segments(
     parts = [_times(target, segment) for segment in segments]
     for segment, part, count in zip(segments, parts, frames or map(len, parts), strict=True):
         if len(part) != count:
-            why = f"holds {len(part)} frames, where {count} were written"
+            why = f"holds {counted(len(part), 'frame')}, where {count} were written"
             raise VideoError(f"{target}: its segment '{segment}' {why}; remove its folder to start afresh")
     if not parts or not all(parts):
         raise VideoError(f"{target}: there is a segment without frames, or none at all")

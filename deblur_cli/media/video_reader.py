@@ -26,6 +26,7 @@ from deblur_cli.media.packet_times import PacketTimes
 from deblur_cli.media.probe import VideoInfo, probe
 from deblur_cli.media.video import GAP, Frame, PixelFormat, as_meant
 from deblur_cli.media.video_writer import origin_of
+from deblur_cli.words import counted
 
 # Seconds before a wanted start at which decoding begins: a key frame is found by decoding time, which lies before the
 # presentation time, and frames shown before their key frame cannot be decoded from it. Where frames are seconds apart
@@ -270,7 +271,8 @@ class VideoReader:
         if last is not None:
             yield from self._repeats(last, None)
         if unstamped:
-            self.warnings.append(f"{unstamped} frames had no later time than the one before, and follow it by a tick")
+            them = f"{counted(unstamped, 'frame')} had no later time than the one before, and"
+            self.warnings.append(f"{them} {'follows' if unstamped == 1 else 'follow'} it by a tick")
 
     def _repeats(self, last: Frame, before: int | None) -> Iterator[Frame]:
         """`last` once more for each frame that the decoder gave up between it and the tick `before` (None: the end)."""

@@ -29,6 +29,7 @@ from deblur_cli.restoration.video_outputs import (
     open_output,
     open_source,
 )
+from deblur_cli.words import counted
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.restorer import Restorer
@@ -307,7 +308,9 @@ class _Job:
         state = self.journal.state_size if self.expected is None or done < self.expected else 0
         needed = ((1 if self.settings.pictures else 2) * whole - size + state) / 1e6 if whole else 0
         room = f"make room for about {math.ceil(needed)} MB" if needed else "make room"
-        return f"{self.target}: the disk is full after {done} frames{kept}{room}, and the same command goes on"
+        return (
+            f"{self.target}: the disk is full after {counted(done, 'frame')}{kept}{room}, and the same command goes on"
+        )
 
 
 def _options(target: Path, restorer: Restorer, settings: VideoSettings, length: int) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from deblur_cli.media.video_reader import VideoReader
 from deblur_cli.media.video_writer import VideoWriter
 from deblur_cli.restoration import yuv
 from deblur_cli.restoration.journal import Segment
+from deblur_cli.words import counted
 
 _RUNNING_CLOCKS = frozenset({"mpegts", "mpeg"})
 """Containers whose clocks begin anywhere, as they are broadcast or cut from what was."""
@@ -156,7 +157,9 @@ class EncodedOutput:
             yield writer
         if self._filtered and path.exists() and (found := len(timestamps(path))) != writer.frames:
             path.unlink()
-            raise VideoError(f"{path}: a filter of --ffmpeg-args makes {found} frames of {writer.frames}; it must not")
+            raise VideoError(
+                f"{path}: a filter of --ffmpeg-args makes {counted(found, 'frame')} of {writer.frames}; it must not"
+            )
 
     def size(self, number: int) -> int:
         """As `Output` says."""

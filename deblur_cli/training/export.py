@@ -15,6 +15,7 @@ from deblur_cli.errors import NoRunError, TrainingError
 from deblur_cli.media.files import remove_stale, replacing
 from deblur_cli.training.checkpoint import CHECKPOINT, Progress, is_checkpoint
 from deblur_cli.training.recipe import Recipe, recipe_table
+from deblur_cli.words import counted
 from models.weights import load_model, save_weights
 
 BEST = "best.safetensors"
@@ -94,5 +95,5 @@ def _device_name(device: torch.device) -> str:
     return (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
-        else f"{device.type}, {torch.get_num_threads()} threads"
+        else f"{device.type}, {counted(torch.get_num_threads(), 'thread')}"
     )

@@ -19,6 +19,7 @@ from deblur_cli.media.files import remove_stale, replacing
 from deblur_cli.training.blur import BlurSettings, synthesise
 from deblur_cli.training.data import HIGH_SPEED, Dice, load_picture
 from deblur_cli.training.pictures import write_png
+from deblur_cli.words import counted
 
 
 def synthesise_photo(photo: Path, blur: BlurSettings, seed: int, number: int) -> tuple[Tensor, Tensor]:
@@ -49,7 +50,7 @@ def synthesise_clip(clip: Path, averaged: int, tell: Callable[[str], None]) -> I
             yield _channels_first((mean + 0.5).astype(np.uint8)), _channels_first(shutter[averaged // 2])
             shutter = []
     if shutter:
-        tell(f"{clip.name}: the last {len(shutter)} frames do not fill a shutter of {averaged} and were left out")
+        tell(f"{clip.name}: of the last {counted(len(shutter), 'frame')} no shutter of {averaged} is filled: left out")
 
 
 @dataclass(frozen=True)

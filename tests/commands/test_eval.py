@@ -127,7 +127,7 @@ def test_two_folders_without_rounding(evaluate, tmp_path: Path) -> None:  # type
     write_pair(tmp_path / "a/1.png", tmp_path / "b/1.png")
     result = evaluate("--blurred", tmp_path / "a", "--sharp", tmp_path / "b", "--float")
     assert result.code == 0
-    assert "a against b, 1 pairs, 20×16, not rounded (--float)" in result.stdout
+    assert "a against b, 1 pair, 20×16, not rounded (--float)" in result.stdout
 
 
 def test_several_networks_side_by_side(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

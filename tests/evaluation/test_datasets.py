@@ -164,7 +164,7 @@ def test_what_does_not_pair_is_listed_or_left_out(tmp_path: Path) -> None:
     dataset = pair_folders(blurred, sharp, allow_partial=True)
     assert names(dataset) == [("", "good")]
     assert len(dataset.left_out) == 8
-    with pytest.raises(DatasetError, match="is not complete: 1 pairs, 8 left out"):
+    with pytest.raises(DatasetError, match="is not complete: 1 pair, 8 left out"):
         dataset.require_whole()
 
 

@@ -113,6 +113,13 @@ def test_the_table_and_the_conditions_are_those_of_the_terminal() -> None:
     assert re.fullmatch(r"written \d{4}-\d\d-\d\d \d\d:\d\d[+-]\d\d:\d\d", notes[-1])
 
 
+def test_a_single_image_is_no_several() -> None:
+    page = build_page(report(model("one", IMAGES[:1])), {})
+    assert "The image of most gain" in page and "Scatter of 1 image:" in page and "1 images" not in page
+    notes = "\n".join(build_notes(report(model("one", IMAGES[:1]))))
+    assert "1/1111 pairs" in notes and ", 1 thread, " in notes and "median time of 1 image after" in notes
+
+
 def test_the_scatter_has_a_mark_for_each_image_in_its_place() -> None:
     chart = read(report(model("one", IMAGES), model("two", IMAGES[:3]))).all("svg", role="img")[0]
     first, second = chart.all("circle", kind="series-0"), chart.all("circle", kind="series-1")
