@@ -7,6 +7,7 @@ restored, one is being restored and `jobs` are being written, so that memory doe
 from __future__ import annotations
 
 import io
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ from deblur_cli.restoration.report import Outcome, Status, explain
 if TYPE_CHECKING:
     from deblur_cli.restoration.processes import Processes
     from deblur_cli.restoration.restorer import Restorer
+
+_log = logging.getLogger(__name__)
 
 BYTES_AHEAD = 1 << 30
 """With so many bytes of pixels waiting to be restored or written, no further photo is read ahead."""
@@ -181,7 +184,7 @@ class _Pipeline:
             read = future.result()
             began = time.perf_counter()
             result = _restored(read.photo, self.restorer, self.compare)
-            seconds = read.seconds + time.perf_counter() - began
+            seconds = time.perf_counter() - began
         except Exception as error:  # noqa: BLE001  (a photo that fails must not end the batch; `explain` logs faults)
             self.finish(Outcome(item.source, item.target, "failed", explain(error, item.source)))
             return
@@ -189,12 +192,13 @@ class _Pipeline:
             item.source,
             item.target,
             "restored",
-            seconds=seconds,
+            seconds=read.seconds + seconds,
             width=read.photo.pixels.shape[1],
             height=read.photo.pixels.shape[0],
             source_bytes=read.source_bytes,
             warnings=tuple(read.photo.warnings),
         )
+        _log.info("%s: read in %.2f s, restored in %.2f s", item.source, read.seconds, seconds)
         # An interruption may come at any moment: what is being written must be known of before it is begun.
         promised: Future[Outcome] = Future()
         self.writing.append((item, _size(result), promised))
@@ -248,9 +252,11 @@ def _write(result: Photo, begun: Outcome, item: Item, quality: int | None) -> Ou
     assert item.target is not None
     began = time.perf_counter()
     warnings = _save(result, item.target, item.format, quality)
+    seconds = time.perf_counter() - began
+    _log.info("%s: written in %.2f s", item.target, seconds)
     return replace(
         begun,
-        seconds=begun.seconds + time.perf_counter() - began,
+        seconds=begun.seconds + seconds,
         target_bytes=item.target.stat().st_size,
         warnings=(*begun.warnings, *warnings),
     )

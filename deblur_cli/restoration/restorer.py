@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from deblur_cli.restoration.pixels import Pixels
 from deblur_cli.restoration.planner import WHOLE_PIXELS, TilePlanner, parse_tile
 from deblur_cli.restoration.states import FrameState, map_state
 from deblur_cli.restoration.tiling import Span, TileBlender, TilePlan, pad
+from deblur_cli.words import counted
 from models import LoadedModel, load_model
 from models.whole_image import SharedStatistics
 
@@ -100,6 +102,11 @@ class Restorer:
         self._told: set[str] = set()
         self._batch = 1 if self.device.type == "cpu" else _BATCH
         self._together = 1  # tiles, or frames, that last went through together
+        self._logged: TilePlan | None = None
+        source = f"{self.model.path}, sha256 {self.model.sha256}" if self.model.path else "untrained"
+        threads = f", {counted(torch.get_num_threads(), 'thread')}" if self.device.type == "cpu" else ""
+        name = self.model.info.name
+        _log.info("network %s (%s) on %s in %s%s", name, source, self.device, self.precision, threads)
 
     def restore(self, pixels: np.ndarray) -> np.ndarray:
         """The restored image; a recurrent network sees it as the first of a sequence.
@@ -209,7 +216,7 @@ class Restorer:
         """What `attempt` gives with the tiles for an image: with `plan` at first, if given, then with smaller ones for
         as long as memory runs out. It begins anew each time.
         """
-        before = self._planner.largest_tile
+        before, began = self._planner.largest_tile, time.perf_counter()
         while True:
             plan = plan or self._planner.plan(height, width)
             self._together = 1
@@ -228,6 +235,10 @@ class Restorer:
                 plan = None
         if self._planner.largest_tile != before:
             self._tell(f"memory is short: going on in tiles of at most {self._planner.largest_tile} pixels")
+        if plan != self._logged:  # the frames of a video are alike
+            self._logged = plan
+            tiles = f"{counted(plan.tile_count, 'tile')} of {plan.tile_width}×{plan.tile_height}"
+            _log.info("%d×%d in %s: %.2f s", width, height, tiles, time.perf_counter() - began)
         return result
 
     @torch.inference_mode()

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -50,6 +51,17 @@ def assert_whole(folder: Path, numbers: range, out: Path) -> None:
     assert {path.name for path in out.iterdir()} == {f"{number}.png" for number in numbers}
     for number in numbers:
         assert np.array_equal(np.asarray(Image.open(out / f"{number}.png")), np.asarray(picture(number)))
+
+
+def test_verbose_says_the_network_the_tiles_and_the_times(tmp_path: Path, capsys: Capture) -> None:
+    picture(0).save(tmp_path / "a.png")
+    picture(1).save(tmp_path / "b.png")
+    assert main(["-v", "image", str(tmp_path), *ENGINE]) == 0
+    told = [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines() if line.startswith("INFO ")]
+    assert re.fullmatch(r"network test-tiny \(untrained\) on cpu in fp32, \d+ threads?", told[0])
+    assert len([line for line in told if re.fullmatch(r"24×20 in 1 tile of \d+×\d+: \d+\.\d\d s", line)]) == 1
+    assert len([line for line in told if re.search(r"[ab]\.png: read in .* s, restored in .* s$", line)]) == 2
+    assert len([line for line in told if re.search(r"[ab]_deblurred\.png: written in .* s$", line)]) == 2
 
 
 def test_a_folder_is_restored_and_a_second_run_has_nothing_to_do(folder: Path, capsys: Capture) -> None:
