@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media import ffmpeg
-from deblur_cli.media.encoders import container_of
+from deblur_cli.media.encoders import Container, container_of
 from deblur_cli.media.ffmpeg_arguments import left_out
 from deblur_cli.media.files import temporary_name
 from deblur_cli.media.probe import VideoInfo, probe
@@ -23,6 +23,8 @@ from deblur_cli.words import counted
 _MOST_CODES = 255
 """Time codes a second that QuickTime's track of them can count; of a single frame the muxer takes the clock's rate."""
 _CLOSE = Fraction(1, 1000)
+_BY_DECODING = frozenset({"mp4", "mov", "3gp"})
+"""Containers whose tables of durations go by the order of decoding."""
 _MATROSKA = frozenset({".mkv", ".webm"})
 
 
@@ -105,46 +107,22 @@ def join_segments(
         DiskFullError: there is no room for the joined file.
     """
     container = container_of(target)
-    for segment in segments:
-        if not segment.exists():
-            raise VideoError(
-                f"{target}: '{segment}', a part of what was restored, is gone; the same command begins afresh"
-            )
-    if not source.path.exists():
-        raise VideoError(
-            f"{target}: '{source.path}', whose other streams are to be copied, is gone; what is done is kept: put it "
-            "back, and the same command goes on"
-        )
+    parts = _read(target, segments, frames, source)
     without, extra = left_out(extra)
     others = copied(source, container, start, without)
     turned, lost = display_options(source, container)
-    parts = [_times(target, segment) for segment in segments]
-    for segment, part, count in zip(segments, parts, frames or map(len, parts), strict=True):
-        if len(part) != count:
-            why = f"holds {counted(len(part), 'frame')}, where {count} were written"
-            raise VideoError(f"{target}: its segment '{segment}' {why}; remove its folder to start afresh")
-    if not parts or not all(parts):
-        raise VideoError(f"{target}: there is a segment without frames, or none at all")
     # Matroska notes beside the pictures that they have alpha; what the source's own stream says of itself has no such.
     opacity = [f"-metadata:s:{others.position}", "alpha_mode=1"] if _has_noted_alpha(segments[0]) else []
     origin = origin_of(source, start) * source.video.time_base
     first = Fraction(_begin(parts[0]), 1_000_000)
     stamps = [stamp - origin for part in parts for stamp in part]
-    by_decoding = container.format in {"mp4", "mov", "3gp"}
-    lasting = [] if until is None else [f"-bsf:{others.position}", _lasting(stamps, until - origin, by_decoding)]
-    if container.format == "mpegts" and until is not None and len(stamps) > 1:
-        stays = until - origin - stamps[-1]
-        if stays > 1.5 * (stamps[-1] - stamps[-2]):  # players take it for as long as the one before
-            lost.append(
-                f"that the last frame stays for {float(stays):.2f} seconds: a {container.format} file does not hold it"
-            )
-    codeless: list[str] = []
-    if container.format in {"mp4", "mov"} and has_time_code(source):
-        rate = source.nominal_rate or source.average_rate or 0
-        if len(stamps) == 1 or rate > _MOST_CODES:
-            codeless = ["-write_tmcd", "0"]
-            why = f"{float(rate):g} frames a second" if rate > _MOST_CODES else "a single frame"
-            lost.append(f"the time code: not written for {why}")
+    lasting: list[str] = []
+    if until is not None:
+        lasting = [f"-bsf:{others.position}", _lasting(stamps, until - origin, container.format in _BY_DECODING)]
+        lost += _long_last(container, stamps, until - origin)
+    codeless = _without_time_code(container, source, len(stamps))
+    if codeless:
+        lost.append(f"the time code: not written for {codeless}")
     temporary, links = temporary_name(target), ExitStack()
     joined = ["-copyts", *turned, "-itsoffset", f"{float(first - origin):.6f}", "-protocol_whitelist", "file,pipe"]
     try:
@@ -155,7 +133,7 @@ def join_segments(
                 *source_inputs(source, start, others),
                 *(*others.maps, *others.options, f"-c:{others.position}", "copy", *opacity, *lasting),
                 *(
-                    *codeless,
+                    *(["-write_tmcd", "0"] if codeless else []),
                     *container_options(container, target, source.video.time_base),
                     *limit_options(source, container, start, end, others.texts),
                     *extra,
@@ -182,6 +160,30 @@ def join_segments(
     return [*others.dropped, *lost]
 
 
+def _read(
+    target: Path, segments: Sequence[Path], frames: Sequence[int] | None, source: VideoInfo
+) -> list[list[Fraction]]:
+    """The timestamps of each segment; raises VideoError where one is not what it was, or the source has gone."""
+    for segment in segments:
+        if not segment.exists():
+            raise VideoError(
+                f"{target}: '{segment}', a part of what was restored, is gone; the same command begins afresh"
+            )
+    if not source.path.exists():
+        raise VideoError(
+            f"{target}: '{source.path}', whose other streams are to be copied, is gone; what is done is kept: put it "
+            "back, and the same command goes on"
+        )
+    parts = [_times(target, segment) for segment in segments]
+    for segment, part, count in zip(segments, parts, frames or map(len, parts), strict=True):
+        if len(part) != count:
+            why = f"holds {counted(len(part), 'frame')}, where {count} were written"
+            raise VideoError(f"{target}: its segment '{segment}' {why}; remove its folder to start afresh")
+    if not parts or not all(parts):
+        raise VideoError(f"{target}: there is a segment without frames, or none at all")
+    return parts
+
+
 def _lasting(stamps: Sequence[Fraction], until: Fraction, by_decoding: bool) -> str:
     """A bitstream filter that lets the last of the frames shown at `stamps` be shown `until` then, in seconds.
 
@@ -196,6 +198,26 @@ def _lasting(stamps: Sequence[Fraction], until: Fraction, by_decoding: bool) -> 
     if by_decoding:
         others = f"if(eq(NEXT_DTS\\,NOPTS)\\,max(1\\,{end}-DTS-STARTPTS+STARTDTS)\\,DURATION)"
     return f"setts=pts=PTS:dts=DTS:duration=if(gt(PTS*TB\\,{float(ahead):.9f})\\,{end}-PTS\\,{others})"
+
+
+def _long_last(container: Container, stamps: Sequence[Fraction], until: Fraction) -> list[str]:
+    """What is lost of the last frame's time where a container has no durations."""
+    if container.format != "mpegts" or len(stamps) < 2:
+        return []
+    stays = until - stamps[-1]
+    if stays <= 1.5 * (stamps[-1] - stamps[-2]):  # players take it for as long as the one before
+        return []
+    return [f"that the last frame stays for {float(stays):.2f} seconds: a {container.format} file does not hold it"]
+
+
+def _without_time_code(container: Container, source: VideoInfo, count: int) -> str:
+    """Which films of so many frames cannot have the time code of their source; empty: it has none, or this one can."""
+    if container.format not in {"mp4", "mov"} or not has_time_code(source):
+        return ""
+    rate = source.nominal_rate or source.average_rate or 0
+    if rate > _MOST_CODES:
+        return f"{float(rate):g} frames a second"
+    return "a single frame" if count == 1 else ""
 
 
 def _times(target: Path, segment: Path) -> list[Fraction]:
