@@ -43,6 +43,12 @@ def coded_colour(photo: Photo) -> tuple[int, int] | None:
     return None if photo.icc or colour is None or colour in _PLAIN or max(colour) > 255 else colour
 
 
+def has_depth(photo: Photo) -> bool:
+    """Whether there is a depth map in the photo's XMP or its extension, as Google's portraits have it."""
+    segments = photo.facts.segments if isinstance(photo.facts, JpegFacts) else ()
+    return any(b"GDepth:Data" in each for each in (photo.xmp, *segments))
+
+
 def behind(rest: bytes) -> list[str]:
     """What the bytes after a picture are that is not kept with it, in a line; none for fill bytes."""
     if CLIP in rest:

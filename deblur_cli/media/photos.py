@@ -154,7 +154,11 @@ def _upright(photo: Photo) -> Photo:
     pixels = turn(photo.pixels, orientation)
     height, width = pixels.shape[:2]
     packet = xmp.unsigned(photo.xmp)
-    signed = packet != photo.xmp and keeping.NO_CREDENTIALS not in photo.warnings
+    warnings = list(photo.warnings)
+    if packet != photo.xmp and keeping.NO_CREDENTIALS not in warnings:
+        warnings.append(keeping.NO_CREDENTIALS)
+    if orientation > 1 and keeping.has_depth(photo):
+        warnings.append("the depth map in its XMP lies as the pixels did before they were turned upright")
     return replace(
         photo,
         pixels=pixels,
@@ -163,7 +167,7 @@ def _upright(photo: Photo) -> Photo:
         exif=exif.upright(photo.exif, turned=turned),
         xmp=xmp.alone(xmp.upright(packet, orientation, (width, height))),
         dpi=(photo.dpi[1], photo.dpi[0]) if photo.dpi and turned else photo.dpi,
-        warnings=[*photo.warnings, keeping.NO_CREDENTIALS] if signed else photo.warnings,
+        warnings=warnings,
     )
 
 

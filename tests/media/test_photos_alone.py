@@ -89,6 +89,14 @@ def test_a_thumbnail_in_extended_xmp_goes_and_the_packet_still_finds_the_rest() 
         assert extended_xmp.alone(incomplete, packet) == (incomplete, packet)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_depth_map_that_does_not_turn_is_said(orientation: int) -> None:
+    data = encoded(Image.fromarray(smooth(16, 16)), "JPEG", exif=exif.PREFIX + exif_block(orientation))
+    (part,) = extended(b'<x GDepth:Data="AAAA"/>', 300)
+    warnings = photos.read(io.BytesIO(jpeg_with(part, data))).warnings
+    assert ["depth map" in said for said in warnings] == [True] * (orientation > 1)
+
+
 def test_elements_that_do_not_end_cost_little_and_stay() -> None:
     for endless in (b"<xmp:Thumbnails>" * 200_000, b"<xmp:Thumbnails " * 200_000):
         assert xmp.alone(endless) == endless
