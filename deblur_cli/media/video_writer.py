@@ -81,8 +81,8 @@ class VideoWriter:
         self.video = video
         self.dropped: list[str] = []
         """What of the source the file cannot hold, one line each."""
-        self.frames = 0
-        """How many frames were written."""
+        self.stamps: list[int] = []
+        """The ticks of the frames that were written."""
         container = container_of(target)
         if container.format == "avi" and (source is None or "avi" not in source.container.split(",")):
             raise VideoError(f"{target}: AVI has no timestamps, and would change when frames are shown; take .mkv")
@@ -115,7 +115,6 @@ class VideoWriter:
             ],
             stdin=True,
         )
-        self._last: int | None = None
         self._send(_ivf_header(video))
 
     def __enter__(self) -> Self:
@@ -139,14 +138,13 @@ class VideoWriter:
         shapes = [plane.shape for plane in frame.planes]
         if shapes != self.video.pixels.plane_shapes(self.video.height, self.video.width):
             raise ValueError(f"planes of {shapes} are no frame of {self.video}")
-        if self._last is not None and frame.pts <= self._last:
-            raise ValueError(f"a frame at {frame.pts} cannot follow one at {self._last}")
+        if self.stamps and frame.pts <= self.stamps[-1]:
+            raise ValueError(f"a frame at {frame.pts} cannot follow one at {self.stamps[-1]}")
         planes = [np.ascontiguousarray(plane, dtype=self.video.pixels.dtype) for plane in frame.planes]
         self._send(struct.pack("<Iq", sum(plane.nbytes for plane in planes), frame.pts - self._origin))
         for plane in planes:
             self._send(plane.data.cast("B"))
-        self._last = frame.pts
-        self.frames += 1
+        self.stamps.append(frame.pts)
 
     def close(self) -> None:
         """Finish the file, synchronise it to the disk and give it its name. Closing twice is fine.
@@ -157,7 +155,7 @@ class VideoWriter:
         """
         if self._process is None:
             return
-        if not self.frames:
+        if not self.stamps:
             self.abort()
             raise VideoError(f"{self.target}: there was no frame to write")
         try:

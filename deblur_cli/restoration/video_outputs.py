@@ -38,6 +38,9 @@ from deblur_cli.words import counted
 _RUNNING_CLOCKS = frozenset({"mpegts", "mpeg"})
 """Containers whose clocks begin anywhere, as they are broadcast or cut from what was."""
 
+_ROUNDED = 0.001
+"""Seconds to which Matroska keeps times."""
+
 PICTURES = "pictures"
 """Name in the working folder of the one that becomes the target, where that is a folder of pictures."""
 
@@ -139,7 +142,7 @@ class EncodedOutput:
         """As `Output` says.
 
         Raises:
-            VideoError: a filter of the settings leaves frames out, or makes more of them.
+            VideoError: a filter of the settings leaves frames out, makes more of them or moves them in time.
         """
         path = self._folder / self.name(number)
         writer = VideoWriter(
@@ -155,11 +158,17 @@ class EncodedOutput:
         )
         with writer:
             yield writer
-        if self._filtered and path.exists() and (found := len(timestamps(path))) != writer.frames:
+        if self._filtered and path.exists() and (fault := self._fault(timestamps(path), writer.stamps)):
             path.unlink()
-            raise VideoError(
-                f"{path}: a filter of --ffmpeg-args makes {counted(found, 'frame')} of {writer.frames}; it must not"
-            )
+            raise VideoError(f"{path}: a filter of --ffmpeg-args {fault}; it must not")
+
+    def _fault(self, found: Sequence[Fraction], written: Sequence[int]) -> str | None:
+        """What became of the frames `written` at these ticks, now that they were filtered; None: nothing."""
+        if len(found) != len(written):
+            return f"makes {counted(len(found), 'frame')} of {len(written)}"
+        base = self._reader.video.time_base
+        moved = float(max(abs(time - tick * base) for time, tick in zip(found, written, strict=True)))
+        return f"moves frames by up to {moved:.3f} seconds" if moved > _ROUNDED else None
 
     def size(self, number: int) -> int:
         """As `Output` says."""

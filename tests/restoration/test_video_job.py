@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from deblur_cli.errors import DiskFullError, UsageError, VideoError
+from deblur_cli.media import ffmpeg_arguments
 from deblur_cli.media.probe import probe
 from deblur_cli.media.video_join import timestamps
 from deblur_cli.media.video_reader import VideoReader
@@ -314,13 +315,21 @@ def test_arguments_for_ffmpeg_reach_the_encoder_and_the_file(clip: Path, tmp_pat
 
 
 @pytest.mark.usefixtures("short_segments")
-@pytest.mark.parametrize("words", [r"-vf select=mod(n\,2)", "-filter:v tinterlace"])
-def test_a_filter_that_changes_the_number_of_frames_is_said_behind_the_first_segment(
-    words: str, clip: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (r"-vf select=mod(n\,2)", r"makes \d frames of 5"),
+        ("-filter:v tinterlace", r"makes \d frames of 5"),
+        ("-vf setpts=2*PTS", r"moves frames by up to 0\.\d+ seconds"),
+    ],
+)
+def test_a_filter_that_changes_the_number_of_frames_or_their_times_is_said_behind_the_first_segment(
+    words: str, fault: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ffmpeg_arguments, "_NO_FILTERS", frozenset())  # as if these were none of those known
     done: list[int] = []
     changing, turning = (VideoSettings(preset="ultrafast", extra=tuple(each.split())) for each in (words, "-vf hflip"))
-    with pytest.raises(VideoError, match=r"a filter of --ffmpeg-args makes \d frames of 5; it must not"):
+    with pytest.raises(VideoError, match=f"a filter of --ffmpeg-args {fault}; it must not"):
         restore_video(clip, tmp_path / "a.mp4", restorer(), changing, progress=lambda count, _: done.append(count))
     assert max(done) == 5
     restore_video(clip, tmp_path / "a.mp4", restorer(), turning)
