@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 STATISTICS = re.compile(r"BPS|NUMBER_OF_(FRAMES|BYTES)|DURATION|_STATISTICS_|encoder$", re.IGNORECASE)
 """Names of what is said about a file or a stream as it was; many of them are written by mkvmerge."""
-_BRANDS = frozenset({"major_brand", "minor_version", "compatible_brands"})
+BRANDS = frozenset({"major_brand", "minor_version", "compatible_brands"})
 _OF_FFMPEG = re.compile(r"Lav[fc]\d")
 _LANGUAGE = re.compile(r"-[a-z]{3}$")
 # What ffmpeg's muxers write; those that are not here write anything under any name. A transport stream has no place but
@@ -33,7 +33,7 @@ def unheld(tags: Mapping[str, str], muxer: str) -> list[str]:
     held, names = _HELD[muxer].split(), []
     for name, value in tags.items():
         key = _LANGUAGE.sub("", name.lower())
-        if key in _BRANDS or STATISTICS.match(name) or _OF_FFMPEG.match(value):
+        if key in BRANDS or STATISTICS.match(name) or _OF_FFMPEG.match(value):
             continue
         if muxer == "3gp" and key == "date" and not re.fullmatch(r"\d{4}", value):
             names.append(f"{name} (but for its year)")

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 TIMESTAMPS = "timestamps.txt"
 """The file beside the pictures that says when each is shown: mkvmerge's timestamp format 2, a line a frame."""
 _HEADER = "# timestamp format v2"
+_HEADERS = (_HEADER, "# timecode format v2")
+"""The second is how mkvmerge called it first, and most other programs still do."""
 _DEFAULT_RATE = Fraction(25)
 _TICK = Fraction(1, 1_000_000)
-_MILLISECONDS = re.compile(r"-?\d{1,12}(\.\d*)?", re.ASCII)
+_MILLISECONDS = re.compile(r"\d{1,12}(\.\d*)?", re.ASCII)
 _NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)", re.DOTALL)
 
 
@@ -276,12 +278,12 @@ def _timestamps(folder: Path) -> list[int] | None:
     path = folder / TIMESTAMPS
     if not path.is_file():
         return None
-    header, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-    times = [line.strip() for line in lines if line.strip()]
+    header, *lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines() or [""]
+    times = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if strange := next((time for time in times if not _MILLISECONDS.fullmatch(time)), None):
-        raise VideoError(f"{path}: '{strange}' is no time in milliseconds")
+        raise VideoError(f"{path}: '{strange}' is no time in milliseconds from zero on")
     stamps = [round(Fraction(time) / 1000 / _TICK) for time in times]
-    if header.strip() != _HEADER or any(one >= other for one, other in pairwise(stamps)):
+    if header.strip() not in _HEADERS or any(one >= other for one, other in pairwise(stamps)):
         raise VideoError(f"{path}: not of the timestamp format 2, or times that do not increase")
     return stamps
 

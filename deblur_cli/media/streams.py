@@ -14,7 +14,7 @@ from pathlib import Path
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import Container
 from deblur_cli.media.ffmpeg_report import Stream
-from deblur_cli.media.file_metadata import STATISTICS, unheld
+from deblur_cli.media.file_metadata import BRANDS, STATISTICS, unheld
 from deblur_cli.media.lengths import top_box
 from deblur_cli.media.probe import VideoInfo
 from deblur_cli.media.timecode import moved_on
@@ -92,6 +92,9 @@ def copied(
     ):
         # Cameras, telephones and whoever made the source have keys of their own, which only this table can hold.
         result.options += ["-movflags", "+use_metadata_tags"]
+        # ffmpeg takes what kind of file it was for metadata, and the table would say it again in each new file.
+        for brand in sorted(BRANDS):
+            result.options += ["-metadata", f"{brand}="]
     elif lost:
         them = "it" if len(lost) == 1 else "them"
         result.dropped.append(f"the metadata {', '.join(lost)}: a {container.format} file does not hold {them}")

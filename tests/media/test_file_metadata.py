@@ -99,5 +99,6 @@ def test_keys_of_ones_own_stay_in_a_file_that_has_a_table_of_them(suffix: str, t
         assert plan.dropped == []
         written = probe(make(target, "-i", tabled, "-i", tabled, *plan.maps, "-c", "copy", *plan.options))
         assert {"lens": "50 mm", "title": "Pan", "make": "Leica"}.items() <= dict(written.file_metadata).items()
+        assert ";" not in written.file_metadata["minor_version"], "what kind of file it was is no metadata"
     plain = make(tmp_path / "plain.mkv", *PICTURE, *H264, *named)
     assert copied(probe(plain), container_of(tmp_path / "b.mp4")).dropped != []

@@ -110,6 +110,7 @@ def test_times_beside_the_pictures_are_kept_and_a_rate_overrules_them(tmp_path: 
         ("# timestamp format v2\n0\nx\n50\n", "'x' is no time"),
         ("# timestamp format v2\n0\n1/0\n50\n", "'1/0' is no time"),
         ("# timestamp format v2\n0\n40\n1e30\n", "'1e30' is no time"),
+        ("# timestamp format v2\n-40\n0\n40\n", "'-40' is no time in milliseconds from zero on"),
         ("0\n40\n80\n90\n", "format 2"),
     ],
 )
@@ -177,6 +178,14 @@ def test_pictures_of_another_kind_are_brought_to_the_first_ones(tmp_path: Path) 
     _, grey, deep = list(FrameFolderReader(tmp_path))
     assert all(np.array_equal(plane, pixels(7, 1)[:, :, 0]) for plane in grey.planes)
     assert np.array_equal(deep.planes[0], pixels(0, 3, np.uint16)[:, :, 1] // 257)
+
+
+@pytest.mark.parametrize(
+    "written", ["# timecode format v2\n0\n40\n", "\ufeff# timestamp format v2\r\n# x\r\n0\r\n40\r\n"]
+)
+def test_times_as_other_programs_write_them(written: str, tmp_path: Path) -> None:
+    (folder_of(tmp_path, 2) / TIMESTAMPS).write_bytes(written.encode())
+    assert [frame.pts for frame in FrameFolderReader(tmp_path)] == [0, 40_000]
 
 
 def test_only_what_was_written_here_may_be_replaced(tmp_path: Path) -> None:
