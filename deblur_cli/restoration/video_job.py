@@ -118,7 +118,9 @@ def restore_video(
         job = _Job(source, target, restorer, settings, reader, output, journal, length)
         return job.run(progress or (lambda done, expected: None), should_stop or (lambda: False))
     except OSError as error:
-        raise VideoError(f"{target}: {error.strerror or error}") from error
+        of_source = source in (file := Path(str(error.filename or target)), *file.parents)
+        what = f"{source}: cannot be read" if of_source else f"{target}: cannot be written"
+        raise VideoError(f"{what} ({error.strerror or error})") from error
     finally:
         journal.leave()
 
