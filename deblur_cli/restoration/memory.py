@@ -113,14 +113,16 @@ def _cgroups(mount: Path, root: Path, controller: str) -> list[Path]:
 
 def _left_in_cgroup(folder: Path, limit: str, usage: str, reclaimable: str) -> int | None:
     """Bytes left in a cgroup; the cached files counted as used (`reclaimable`) go when memory is needed."""
-    with contextlib.suppress(OSError, ValueError):  # ValueError: the limit is the word "max"
+    try:
         left = int((folder / limit).read_text()) - int((folder / usage).read_text())
+    except (OSError, ValueError):  # ValueError: the limit is the word "max"
+        return None
+    with contextlib.suppress(OSError, ValueError):  # some sandboxes tell the limit, and nothing of what is cached
         for line in (folder / "memory.stat").read_text().splitlines():
             name, _, value = line.partition(" ")
             if name == reclaimable:
                 left += int(value)
-        return left
-    return None
+    return left
 
 
 def _physical_memory() -> int:

@@ -35,6 +35,12 @@ def test_available_ram_keeps_to_a_cgroup_of_version_2(tmp_path: Path) -> None:
     assert memory.available_ram(root) == 12 * GIB
 
 
+def test_available_ram_keeps_to_a_cgroup_that_tells_nothing_of_its_cached_files(tmp_path: Path) -> None:
+    group = {"memory.max": str(2 * GIB), "memory.current": str(GIB)}
+    root = _machine(tmp_path, MEMINFO | {f"sys/fs/cgroup/{name}": text for name, text in group.items()})
+    assert memory.available_ram(root) == GIB
+
+
 def test_available_ram_keeps_to_a_cgroup_of_version_1(tmp_path: Path) -> None:
     group = {
         "memory.limit_in_bytes": str(3 * GIB),
