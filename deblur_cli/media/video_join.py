@@ -149,7 +149,8 @@ def join_segments(
                 raise DiskFullError(f"{target}: the disk is full; joining the segments needs about {needed} MB")
             raise VideoError(f"{target}: its segments cannot be joined ({ffmpeg.failure(told.returncode, messages)})")
         later = _check(target, temporary, stamps, drift=not container.exact)
-        if later > _CLOSE and container.format in source.container.split(","):  # else `copied` has said so
+        # Of another container `copied` has said so, and a broadcast's clock has no zero to come later than.
+        if later > _CLOSE and container.format in source.container.split(",") and container.format != "mpegts":
             lost.append(f"the clock's zero: all streams are shown {float(later) * 1000:.0f} milliseconds later")
         with temporary.open("rb") as written:
             os.fsync(written.fileno())

@@ -105,6 +105,11 @@ def test_a_flash_video_whose_clock_begins_later_is_said_to(codec: str, lines: in
     assert told == (line,) * lines and (later > 0) == bool(lines)
 
 
+def test_a_part_of_a_transport_stream_is_not_said_to_be_shown_later(tmp_path: Path) -> None:
+    source = make(tmp_path / "in.ts", *PICTURE, *H264)
+    assert restore_video(source, tmp_path / "out.ts", restorer(), replace(QUICKLY, start=0.21)).warnings == ()
+
+
 def test_alpha_is_said_of_a_webm_whose_source_was_none(tmp_path: Path) -> None:
     transparent = ("-vf", "format=yuva444p10,colorchannelmixer=aa=0.5")
     source = make(tmp_path / "logo.mov", *PICTURE, *transparent, "-c:v", "prores_ks", "-pix_fmt", "yuva444p10le")
