@@ -196,6 +196,7 @@ def test_an_unknown_network_suggests_close_names(run: Run, tmp_path: Path, verb:
 def test_ctrl_c_while_the_program_is_still_imported_is_one_line(imported: str) -> None:
     code = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a shell's background has not
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         f"        if name == {imported!r}:\n"
