@@ -55,3 +55,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the larger test material is not on this machine")
     return folder
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of the name `locked` cannot be listed, also by root."""
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)

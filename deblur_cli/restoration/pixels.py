@@ -14,8 +14,6 @@ from deblur_cli.restoration.tiling import Span
 
 _WHITE = {("u", 1): 255.0, ("u", 2): 65535.0, ("f", 4): 1.0}
 """The value of white in the types of pixels that are taken, by kind and bytes, so that byte order does not matter."""
-
-
 _BAND = 256
 """Rows that are looked at together."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -197,19 +196,10 @@ def test_no_folders(tmp_path: Path) -> None:
             pair_folders(tmp_path / "a", tmp_path / sharp)
 
 
-def test_a_folder_that_cannot_be_opened_is_named_and_not_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("locked")
+def test_a_folder_that_cannot_be_opened_is_named_and_not_left_out(tmp_path: Path) -> None:
     for name in ("a", "locked/b"):
         write_pair(tmp_path / f"blurred/{name}.png", tmp_path / f"sharp/{name}.png")
-    real = os.scandir
-
-    def scandir(path: str) -> object:
-        if Path(path).name == "locked":
-            raise PermissionError(13, "Permission denied", path)
-        return real(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(DatasetError, match=r"the folder '.*blurred/locked' cannot be opened: Permission denied"):
         pair_folders(tmp_path / "blurred", tmp_path / "sharp")
 

@@ -1,6 +1,5 @@
 import functools
 import math
-import os
 from pathlib import Path
 
 import cv2
@@ -34,17 +33,10 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_of_clips_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("locked")
+def test_a_folder_of_clips_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir()
     (tmp_path / "a.mp4").touch()
-    real = os.scandir
-
-    def scandir(path: str) -> object:
-        if Path(path).name == "locked":
-            raise PermissionError(13, "Permission denied", path)
-        return real(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(DatasetError, match=r"the folder '.*/locked' cannot be opened: Permission denied"):
         find_files(clips_folder=tmp_path)
 
