@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deblur_cli.errors import DatasetError, UsageError
+from deblur_cli.errors import DatasetError, DeblurError, UsageError
 from deblur_cli.evaluation.metrics import round_to_uint8
 from deblur_cli.media import clips
 from deblur_cli.media.files import remove_stale, replacing
@@ -20,6 +23,112 @@ from deblur_cli.training.blur import BlurSettings, synthesise
 from deblur_cli.training.data import HIGH_SPEED, Dice, load_picture
 from deblur_cli.training.pictures import write_png
 from deblur_cli.words import counted
+
+_STILLS = "photos"
+"""The sequence that is none: pairs made of photos."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What pairs are made of, and how."""
+
+    photos: Sequence[Path]
+    clips: Sequence[Path]
+    blur: BlurSettings
+    """What photos are blurred by."""
+    count: int
+    """Pairs made of each photo."""
+    seed: int
+    averaged: int
+    """Frames of a clip that make one picture; odd, so that there is a middle one."""
+
+
+@dataclass
+class Tally:
+    """What `make_pairs` has done so far: right at any time, also where it was interrupted."""
+
+    made: int = 0
+    """Pairs that are there now."""
+    before: int = 0
+    """Of these, the ones that were there already."""
+    failed: int = 0
+    """Photos and clips that failed."""
+    pictured: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """The first pairs, blurred and sharp, each 3×H×W uint8."""
+
+
+def make_pairs(
+    material: Material, output: Path, tally: Tally, *, pictured: int = 0, tell: Callable[[str], None]
+) -> None:
+    """Make all pairs of `material` as OUTPUT/train/SEQUENCE/{blur,sharp}/NAME.png, one sequence for each clip and one
+    for all photos; what is there from an interrupted run with the same material is not made again.
+
+    A photo or clip that fails is told and counted, and ends nothing; alone, its error is raised.
+
+    Args:
+        tally: counts what is made.
+        pictured: so many pairs are kept in the tally.
+        tell: given one line for each thing that the user should know.
+
+    Raises:
+        UsageError: a sequence's folder is there, and was not begun with this material.
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    names, taken = set[str](), {_STILLS}
+    named = {_unused(photo.stem, names): photo for photo in material.photos}
+    stills = PairFolder(
+        output / "train" / _STILLS,
+        {
+            "photos": {name: str(photo.absolute()) for name, photo in named.items()},
+            "count": material.count,
+            "seed": material.seed,
+            "blur": asdict(material.blur),
+        },
+    )
+    made_of_clips = [
+        PairFolder(
+            output / "train" / _unused(clip.stem, taken), {"clip": str(clip.absolute()), "frames": material.averaged}
+        )
+        for clip in material.clips
+    ]
+    folders = [*([stills] if named else []), *made_of_clips]
+    for folder in folders:
+        folder.check()
+
+    def keep(make: Callable[[], tuple[Tensor, Tensor]], folder: PairFolder, name: str) -> None:
+        there, wanted = folder.has(name), len(tally.pictured) < pictured
+        if wanted or not there:
+            pair = make()
+            if not there:
+                folder.write(*pair, name)
+            if wanted:
+                tally.pictured.append(pair)
+        tally.made += 1
+        tally.before += there
+
+    @contextmanager
+    def one_of_several() -> Iterator[None]:
+        try:
+            yield
+        except DeblurError as error:
+            if len(material.photos) + len(material.clips) == 1:
+                raise
+            tally.failed += 1
+            tell(f"failed: {error}")
+
+    for name, photo in named.items():
+        with one_of_several():
+            for number in range(material.count):
+                # Names that ended in numbers would say that one is the next frame of the other.
+                make = partial(synthesise_photo, photo, material.blur, material.seed, number)
+                keep(make, stills, f"{name}_{number:03d}_still")
+    for clip, folder in zip(material.clips, made_of_clips, strict=True):
+        with one_of_several():
+            for number, pair in enumerate(synthesise_clip(clip, material.averaged, tell)):
+                keep(lambda pair=pair: pair, folder, f"{number:06d}")  # type: ignore[misc]
+    if not tally.failed:
+        for folder in folders:
+            folder.finish()
 
 
 def synthesise_photo(photo: Path, blur: BlurSettings, seed: int, number: int) -> tuple[Tensor, Tensor]:
@@ -118,3 +227,14 @@ class PairFolder:
 
 def _channels_first(frame: Any) -> Tensor:
     return torch.from_numpy(frame).permute(2, 0, 1)
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """`name`, or `name~2` and so on where files from other folders are called so, or differ in capitals only."""
+    found = next(
+        each
+        for each in itertools.chain([name], (f"{name}~{number}" for number in itertools.count(2)))
+        if each.lower() not in taken
+    )
+    taken.add(found.lower())
+    return found
