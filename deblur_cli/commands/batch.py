@@ -91,12 +91,13 @@ def save_report(
     plan: Plan, outcomes: Sequence[Outcome], restorer: Restorer | None, report: Path, interrupted: bool
 ) -> bool:
     """Write the report; says so and returns False where that fails."""
+    from deblur_cli.documents import write_json
     from deblur_cli.media.files import remove_stale
-    from deblur_cli.restoration.report import build_report, write_report
+    from deblur_cli.restoration.report import build_report
 
     remove_stale([report])  # of a run that was killed
     try:
-        write_report(build_report(plan, outcomes, restorer, interrupted=interrupted), report)
+        write_json(build_report(plan, outcomes, restorer, interrupted=interrupted), report)
     except OSError as error:
         say(f"the report '{report}' could not be written: {error.strerror or error}")
         return False

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from deblur_cli.errors import DatasetError, DeblurError
 from deblur_cli.evaluation.alignment import score_registered, score_trajectory
-from deblur_cli.evaluation.datasets import Dataset, Pair, Protocol, read_picture
+from deblur_cli.evaluation.datasets import Dataset, Pair, Protocol
 from deblur_cli.evaluation.elsewhere import RestoredPictures
 from deblur_cli.evaluation.metrics import Scores, round_to_uint8, score
+from deblur_cli.evaluation.pictures import read_picture
 from deblur_cli.evaluation.sequences import Flicker, FrameRestorer
 from deblur_cli.evaluation.summaries import Summary, mean_of, mean_of_known, means_of_sequences, summarise_pairs
 from deblur_cli.media.files import remove_stale, replacing

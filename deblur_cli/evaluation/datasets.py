@@ -2,7 +2,6 @@
 any two folders.
 
 Pairs are matched by relative name and never by position, so that a missing file cannot shift all that follow it.
-Pictures are 8 bits a channel, since that is what published scores are taken on.
 """
 
 from __future__ import annotations
@@ -14,18 +13,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
+from typing import Literal
 
 from deblur_cli.errors import DatasetError, PhotoError
 from deblur_cli.evaluation.layouts import Layout, find_layout, pictures
 from deblur_cli.evaluation.metrics import WINDOW
+from deblur_cli.evaluation.pictures import read_size
 from deblur_cli.media.gather import natural_key
 from deblur_cli.words import counted
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 GOPRO_COUNTS = {"test": 1111, "train": 2103}
 """Pairs in GOPRO_Large (Nah et al. 2017)."""
@@ -64,7 +59,6 @@ _GOPRO_SEQUENCE = re.compile(r"GOPR\d{4}_\d\d_\d\d")
 # Flattened copies carry the sequence in the file's name: GOPR0384_11_00-000001.png.
 _FLATTENED = re.compile(rf"(?P<sequence>{_GOPRO_SEQUENCE.pattern})[-_](?P<name>.+)")
 _REAL_BLUR = re.compile(r"real[-_ ]?blur[-_ ]?([jr])", re.IGNORECASE)
-_READABLE_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
 _LISTED = 10
 
 Protocol = Literal["pixelwise", "Köhler", "RealBlur"]
@@ -233,46 +227,6 @@ def pair_folders(blurred: Path, sharp: Path, *, allow_partial: bool = False) -> 
         raise DatasetError(f"the blurred and the sharp pictures are the same folder, '{blurred}'")
     dataset = Dataset(f"{blurred.name} against {sharp.name}", "", "", (), (blurred, sharp))
     return _pair_up(dataset, pictures(blurred), pictures(sharp), allow_partial=allow_partial)
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """The pixels as stored, H×W×3 uint8 RGB: grey is repeated, palettes are looked up, alpha is dropped.
-
-    An orientation tag is not applied, as both pictures of a pair are compared as they are stored.
-
-    Raises:
-        PhotoError: the file is missing, truncated, corrupt, or holds anything but 8 bits a channel.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            _refuse_depth(picture)
-            return np.array(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PhotoError(f"'{path}' cannot be read: {error}") from error
-
-
-def read_size(path: Path) -> tuple[int, int]:
-    """Width and height from the file's header; raises PhotoError as `read_picture` does."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            _refuse_depth(picture)
-            return picture.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PhotoError(f"cannot be read: {error}") from error
-
-
-def _refuse_depth(picture: Image.Image) -> None:
-    """Pillow gives 16-bit RGB as 8 bits without a word; its decoder's arguments still tell."""
-    deep = picture.mode not in _READABLE_MODES
-    for tile in getattr(picture, "tile", []):
-        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-        deep = deep or ";16" in str(arguments[0]) or (tile[0].startswith("ppm") and arguments[-1] > 255)
-    if deep:
-        raise ValueError("only pictures of 8 bits a channel, RGB or grey, are scored")
 
 
 def _recognised(dataset: Dataset, layout: Layout) -> Dataset:

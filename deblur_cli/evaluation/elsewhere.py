@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from deblur_cli.errors import DatasetError, PhotoError
-from deblur_cli.evaluation.datasets import Dataset, Pair, listed, read_picture, read_size, sequence_and_name, size_text
+from deblur_cli.evaluation.datasets import Dataset, Pair, listed, sequence_and_name, size_text
 from deblur_cli.evaluation.layouts import pictures
+from deblur_cli.evaluation.pictures import read_picture, read_size
 
 
 class RestoredPictures:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.evaluation.benchmark import ImageResult, saved_path
-from deblur_cli.evaluation.datasets import Pair, read_picture
+from deblur_cli.evaluation.datasets import Pair
 from deblur_cli.evaluation.metrics import round_to_uint8
+from deblur_cli.evaluation.pictures import read_picture
 
 COUNT = 10
 """Of the best, and of the worst."""

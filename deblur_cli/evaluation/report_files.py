@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from deblur_cli import __version__
+from deblur_cli import documents
 from deblur_cli.evaluation import perceptual
 from deblur_cli.evaluation.benchmark import DATA_RANGE
 from deblur_cli.evaluation.datasets import Pair
@@ -47,7 +43,9 @@ def write_csv(report: Report, path: Path) -> None:
                 writer.writerow([model.label, *_pair_cells(image.pair), *values, ""])
             for failure in model.result.failures:
                 writer.writerow([model.label, *_pair_cells(failure.pair), *[""] * len(scored), failure.reason])
-        _write(path, text.getvalue())
+        with replacing(path) as stream:
+            # Names of files may hold bytes that are no text; they come back as they were.
+            stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def write_json(report: Report, path: Path) -> None:
@@ -56,13 +54,7 @@ def write_json(report: Report, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    _write(path, json.dumps(_plain(_document(report)), indent=2, allow_nan=False) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as stream:
-        # Names of files may hold bytes that are no text; they come back as they were.
-        stream.write(text.encode("utf-8", "surrogateescape"))
+    documents.write_json(_plain(_document(report)), path)
 
 
 def _pair_cells(pair: Pair) -> list[str | int]:
@@ -100,7 +92,7 @@ def _document(report: Report) -> dict[str, Any]:
             "lpips": report.lpips,
             "time": "batch 1, weights resident, synchronised, decoding apart, median after the warm-up",
         },
-        "versions": {"deblur": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": documents.versions(),
         "blurred": asdict(report.blurred),
         "blurred_over_sequences": asdict(means_of_sequences(report.blurred_scores, report.infinite)),
         "blurred_flicker": report.blurred_flicker,

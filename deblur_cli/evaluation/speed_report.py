@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from deblur_cli import __version__
+from deblur_cli import documents
 from deblur_cli.evaluation.speed import Speed
-from deblur_cli.media.files import replacing
 from deblur_cli.words import counted
 
 if TYPE_CHECKING:
@@ -79,13 +76,7 @@ def write_json(speeds: Iterable[Speed], path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    document = {
-        "versions": {"deblur": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "speeds": [_plain(speed) for speed in speeds],
-    }
-    with replacing(path) as stream:
-        # Names of files may hold bytes that are no text; they come back as they were.
-        stream.write((json.dumps(document, indent=2) + "\n").encode("utf-8", "surrogateescape"))
+    documents.write_json({"versions": documents.versions(), "speeds": [_plain(speed) for speed in speeds]}, path)
 
 
 def _plain(speed: Speed) -> dict[str, Any]:

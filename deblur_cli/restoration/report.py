@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import platform
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from deblur_cli.documents import versions
 from deblur_cli.errors import DeblurError
-from deblur_cli.media.files import replacing
 from deblur_cli.media.plan import Plan
 
 if TYPE_CHECKING:
@@ -83,29 +80,11 @@ def build_report(
         "model": None if restorer is None else _model(restorer),
         "device": None if restorer is None else str(restorer.device),
         "precision": None if restorer is None else restorer.precision,
-        "versions": {"deblur": _version("deblur-cli"), "torch": _version("torch"), "python": platform.python_version()},
+        "versions": versions(),
         "files": files,
     }
-
-
-def write_report(report: dict[str, Any], path: Path) -> None:
-    """Write `report` as JSON, in one step: what was at `path` before is there until the new one is whole.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with replacing(path) as stream:
-        # Names that are no text (arbitrary bytes, as Linux allows) pass as escapes.
-        stream.write((json.dumps(report, indent=2) + "\n").encode("ascii"))
 
 
 def _model(restorer: Restorer) -> dict[str, Any]:
     model = restorer.model
     return {"name": model.info.name, "label": model.label, "weights_sha256": model.sha256, "options": model.options}
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return None

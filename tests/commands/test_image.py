@@ -232,12 +232,10 @@ def test_no_network_is_loaded_where_there_is_nothing_to_do(folder: Path, monkeyp
 def test_a_report_that_cannot_be_written_is_said_and_the_photos_are_there(
     folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deblur_cli.restoration import report as report_file
-
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report_file, "write_report", full)
+    monkeypatch.setattr("deblur_cli.documents.write_json", full)
     assert deblur(folder, "-o", folder.parent / "out", "--report", folder.parent / "report.json") == 1
     assert "No space left on device" in capsys.readouterr().err
     assert len(list((folder.parent / "out").iterdir())) == 14

@@ -17,13 +17,14 @@ import pytest
 import torch
 from PIL import Image
 
+from deblur_cli.documents import write_json
 from deblur_cli.errors import OutOfMemoryError, PhotoError
 from deblur_cli.media import files, photos
 from deblur_cli.media.gather import gather_photos
 from deblur_cli.media.plan import Plan, plan_photos
 from deblur_cli.restoration import photo_batch
 from deblur_cli.restoration.photo_batch import DIVIDER, restore_photo, restore_photos
-from deblur_cli.restoration.report import NOT_DONE, Outcome, build_report, write_report
+from deblur_cli.restoration.report import NOT_DONE, Outcome, build_report
 
 
 class Inverter:
@@ -285,7 +286,7 @@ def test_report_has_an_entry_for_each_file_even_with_names_that_are_no_text(fold
     (folder / "7.png").write_bytes(b"no photo")
     plan = plan_of(folder)
     report = folder.parent / "report.json"
-    write_report(build_report(plan, run(plan), None), report)
+    write_json(build_report(plan, run(plan), None), report)
     read = json.loads(report.read_text())
     assert read["counts"] == {"restored": 7, "failed": 1}
     assert not read["interrupted"]

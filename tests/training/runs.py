@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.evaluation.datasets import Pair, read_size
+from deblur_cli.evaluation.datasets import Pair
+from deblur_cli.evaluation.pictures import read_size
 from deblur_cli.training.adversarial import AdversarialSettings
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import CHECKPOINT, read_checkpoint
