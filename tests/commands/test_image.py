@@ -276,7 +276,9 @@ def interrupt(arguments: list[object], number: signal.Signals, out: Path) -> int
         assert list(out.glob(".*.part"))
         process.send_signal(number)
         go.touch()
-        assert "Traceback" not in process.stderr.read()
+        said = process.stderr.read()
+        print(said)  # which a test that fails shows
+        assert "Traceback" not in said
         return process.wait()
 
 
