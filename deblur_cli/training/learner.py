@@ -16,7 +16,7 @@ from deblur_cli.training.adversarial import Adversary
 from deblur_cli.training.data import Dice
 from deblur_cli.training.losses import ImageLosses, transfer
 from deblur_cli.training.optimizers import clipped_parameters, make_optimizers
-from deblur_cli.training.recipe import Recipe, Stage
+from deblur_cli.training.recipe import Recipe, Stage, belongs
 from deblur_cli.training.unrolled import Unrolled, full_size
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Learner:
             network.load_state_dict(start.state_dict())
         self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for part in (part for stage in recipe.stages for part in stage.taught):
-            if not any(Stage(taught=(part,)).teaches(name) for name, _ in network.named_parameters()):
+            if not any(belongs(name, [part]) for name, _ in network.named_parameters()):
                 raise UsageError(f"recipe '{recipe.name}': '{recipe.model}' has no part '{part}' that could be taught")
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.scored = Unrolled(self.average, recurrent=recurrent)
@@ -163,20 +163,26 @@ def _fitting_facts(recipe: Recipe, processes: int) -> models.ModelInfo:
 def load_start(name_or_file: str, recipe: Recipe) -> nn.Module:
     """A network with weights for the recipe to begin with.
 
+    A part that the recipe's first stage names as taught may be of another shape than theirs, or new: it is untrained.
+
     Raises:
         UsageError: they are of a network of another shape than the recipe's.
         ModelError: they cannot be loaded, see `models.load_model`.
     """
-    network = models.load_model(name_or_file).network
-    with torch.device("meta"):
-        wanted = models.create_model(recipe.model, **recipe.options)
-    if _shapes(wanted) != _shapes(network):
+    given = models.load_model(name_or_file).network.state_dict()
+    torch.manual_seed(recipe.seed)
+    network = models.create_model(recipe.model, **recipe.options)
+    wanted = network.state_dict()
+    differing = {name for name in given.keys() | wanted.keys() if _shape(given.get(name)) != _shape(wanted.get(name))}
+    new = [part for part in recipe.stages[0].taught if any(belongs(name, [part]) for name in differing)]
+    if not all(belongs(name, new) for name in differing):
         raise UsageError(f"{name_or_file}: not weights of the network that recipe '{recipe.name}' trains")
+    network.load_state_dict({name: own if belongs(name, new) else given[name] for name, own in wanted.items()})
     return network
 
 
-def _shapes(network: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+def _shape(tensor: Tensor | None) -> torch.Size | None:
+    return None if tensor is None else tensor.shape
 
 
 class _Estimator:

@@ -7,7 +7,7 @@ import difflib
 import io
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -20,6 +20,11 @@ from deblur_cli.training.losses import multi_scale
 from deblur_cli.training.pool import PoolSettings
 from deblur_cli.training.ranges import require_in_range
 from deblur_cli.training.schedules import Schedule
+
+
+def belongs(parameter: str, parts: Iterable[str]) -> bool:
+    """Whether the parameter of that name is one of `parts` of its network, or of a module that is."""
+    return any(f"{parameter}.".startswith(f"{part}.") for part in parts)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Stage:
 
     def teaches(self, parameter: str) -> bool:
         """Whether the parameter of that name learns."""
-        return not self.taught or any(f"{parameter}.".startswith(f"{part}.") for part in self.taught)
+        return not self.taught or belongs(parameter, self.taught)
 
     @property
     def weights(self) -> dict[str, float]:

@@ -277,7 +277,7 @@ def interrupt(arguments: list[object], number: signal.Signals, out: Path) -> int
         process.send_signal(number)
         go.touch()
         said = process.stderr.read()
-        print(said)  # which a test that fails shows
+        sys.stderr.write(said)  # which a test that fails shows
         assert "Traceback" not in said
         return process.wait()
 

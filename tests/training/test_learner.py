@@ -1,10 +1,15 @@
+from pathlib import Path
+
 import pytest
 import torch
 
+import models
 from deblur_cli.errors import UsageError
-from deblur_cli.training.learner import Learner
+from deblur_cli.training.learner import Learner, load_start
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.trainer import default_accelerator
+from models.transfer import VALUES
+from models.weights import save_weights
 
 
 def test_a_stage_of_another_loss_begins_with_steps_of_the_usual_size() -> None:
@@ -83,3 +88,19 @@ def test_places_of_pixels_keep_all_their_digits_on_a_gpu() -> None:
         assert torch.get_float32_matmul_precision() == "highest"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_a_part_that_is_taught_first_may_have_another_shape_than_the_weights_to_begin_with(tmp_path: Path) -> None:
+    one_scale = models.create_model("lite", scales=1)
+    torch.nn.init.normal_(one_scale.tail.weight, std=0.01)  # type: ignore[arg-type]
+    weights = tmp_path / "one.safetensors"
+    save_weights(one_scale, weights, name="lite", options={"scales": 1}, card={})
+    stages = (Stage(until=0.5, taught=("gains",)), Stage())
+    begun = load_start(str(weights), Recipe(model="lite", stages=stages))
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    (of_one, _), (of_three, _) = one_scale.correct(images), begun.correct(images)  # type: ignore[operator]
+    assert torch.equal(of_one, of_three) and of_one.abs().max() > 0
+    torch.testing.assert_close(begun.gains([torch.rand(1, 4, 4, VALUES)] * 3), (torch.full((1, 1, 4, 4), 1 / 3),) * 3)  # type: ignore[operator]
+    for refused in ((Stage(until=0.5), Stage(taught=("gains",))), (Stage(taught=("head",)),)):
+        with pytest.raises(UsageError, match="not weights of the network that recipe 'ours' trains"):
+            load_start(str(weights), Recipe(model="lite", name="ours", stages=refused))
