@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from deblur_cli.errors import NoRunError, TrainingError
+from deblur_cli.errors import NoRunError, UsageError
 from deblur_cli.media.files import remove_stale, replacing
 from deblur_cli.training.checkpoint import CHECKPOINT, Progress, is_checkpoint
 from deblur_cli.training.recipe import Recipe, recipe_table
@@ -49,23 +49,23 @@ def export_run(run: Path, target: Path) -> str:
 
     Raises:
         NoRunError: the run has no weights yet.
-        TrainingError: `target` is not a .safetensors file in a folder that is there, it is the checkpoint of a run, or
+        UsageError: `target` is not a .safetensors file in a folder that is there, it is the checkpoint of a run, or
             something else lies where its card is to be.
     """
     best = run / BEST
     if target.suffix != ".safetensors":
-        raise TrainingError(f"{target}: weights are written as .safetensors")
+        raise UsageError(f"{target}: weights are written as .safetensors")
     if not best.is_file():
         raise NoRunError(f"{run} holds no {BEST}: it is no folder of a run, or the run has saved nothing yet")
     if not target.parent.is_dir():
-        raise TrainingError(f"{target}: there is no folder '{target.parent}'")
+        raise UsageError(f"{target}: there is no folder '{target.parent}'")
     if target.resolve() == (run / CHECKPOINT).resolve() or is_checkpoint(target):
-        raise TrainingError(
+        raise UsageError(
             f"{target}: that is the checkpoint of a run, which could not go on without it; take another name"
         )
     beside = target.with_suffix(".json")
     if beside.exists() and not _is_card(beside):
-        raise TrainingError(
+        raise UsageError(
             f"{beside} is there and no card of weights, which would be written over it; take another name"
         )
     remove_stale((target, beside))

@@ -200,15 +200,15 @@ def test_a_run_that_validates_on_nothing_says_so_and_keeps_its_last_weights(mate
     assert "nothing was left to do" in run([*arguments, "--resume"]).stderr
     (material / "scores.json").write_text('{"mean": 28.1}')
     foreign = run([*export, str(material / "scores.safetensors")])
-    assert foreign.code == 1 and "no card of weights" in foreign.stderr
+    assert foreign.code == 2 and "no card of weights" in foreign.stderr
     assert (material / "scores.json").read_text() == '{"mean": 28.1}' and not (material / "scores.safetensors").exists()
     assert run([*export, str(material / "whole.safetensors")]).code == 0, "its own card is written anew"
     both = run([*export, str(material / "whole.safetensors"), "--steps", "50"])
     assert both.code == 2 and "does not train" in both.stderr
     over = run([*export, str(material / "run" / "checkpoint.safetensors")])
-    assert over.code == 1 and "the checkpoint of a run" in over.stderr
+    assert over.code == 2 and "the checkpoint of a run" in over.stderr
     nowhere = run([*export, str(material / "none" / "w.safetensors")])
-    assert nowhere.code == 1 and "there is no folder" in nowhere.stderr
+    assert nowhere.code == 2 and "there is no folder" in nowhere.stderr
 
 
 @pytest.mark.usefixtures("small_validation")

@@ -309,7 +309,7 @@ def test_what_a_later_stage_lacks_is_said_before_the_first(
 def test_exporting_a_run_without_weights_says_why(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=BEST):
         export_run(tmp_path, tmp_path / "out.safetensors")
-    with pytest.raises(TrainingError, match="safetensors"):
+    with pytest.raises(UsageError, match="safetensors"):
         export_run(tmp_path, tmp_path / "out.pth")
 
 
@@ -338,12 +338,12 @@ def test_weights_are_not_exported_over_the_checkpoint_of_a_run(
     checkpoint, copied = tmp_path / "run" / CHECKPOINT, tmp_path / "copied.safetensors"
     shutil.copy(checkpoint, copied)
     for target in (checkpoint, tmp_path / "run" / ".." / "run" / CHECKPOINT, copied):
-        with pytest.raises(TrainingError, match="is the checkpoint of a run"):
+        with pytest.raises(UsageError, match="is the checkpoint of a run"):
             export_run(tmp_path / "run", target)
     assert checkpoint.read_bytes() == copied.read_bytes() and read_checkpoint(checkpoint)[1].step == 1
     assert list(tmp_path.rglob("*.json")) == []
     checkpoint.unlink()
-    with pytest.raises(TrainingError, match="is the checkpoint of a run"):  # of its name, though it is not there
+    with pytest.raises(UsageError, match="is the checkpoint of a run"):  # of its name, though it is not there
         export_run(tmp_path / "run", checkpoint)
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")
     export_run(tmp_path / "run", tmp_path / "broken.safetensors")
