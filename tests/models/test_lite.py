@@ -74,13 +74,15 @@ def test_what_the_estimator_says_last_is_of_the_image_itself() -> None:
     assert len(heard) == 3 and torch.equal(heard[-1], network.transfer(image))
 
 
-def test_what_is_shipped_is_small() -> None:
-    assert (SHIPPED_FOLDER / "lite.safetensors").stat().st_size <= 8_000_000
+@pytest.mark.parametrize(("name", "most"), [("lite", 4_000_000), ("base", 9_000_000)])
+def test_what_is_shipped_is_small(name: str, most: int) -> None:
+    assert (SHIPPED_FOLDER / f"{name}.safetensors").stat().st_size <= most
 
 
-def test_what_is_shipped_sees_far() -> None:
+@pytest.mark.parametrize("name", ["lite", "base"])
+def test_what_is_shipped_sees_far(name: str) -> None:
     """A ReLU network can lose its coarse levels in training and still look healthy by its loss."""
-    network = load_model("lite").network
+    network = load_model(name).network
     image = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     changed = image.clone()
     changed[:, :, 120:136, 120:136] = 0
