@@ -65,9 +65,7 @@ def export_run(run: Path, target: Path) -> str:
         )
     beside = target.with_suffix(".json")
     if beside.exists() and not _is_card(beside):
-        raise UsageError(
-            f"{beside} is there and no card of weights, which would be written over it; take another name"
-        )
+        raise UsageError(f"{beside} is there and no card of weights, which would be written over it; take another name")
     remove_stale((target, beside))
     loaded = load_model(best)
     with best.open("rb") as source, replacing(target) as stream:
