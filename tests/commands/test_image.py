@@ -268,17 +268,19 @@ def interrupt(arguments: list[object], number: signal.Signals, out: Path) -> int
     """Run `deblur image` until three photos are done and one is half-written, send a signal, return the exit code."""
     go = out.with_name("go")
     with forked(SLOW, go, "image", *map(str, arguments), *ENGINE) as process:
-        awaited = {"[3/", "half-written"}
+        awaited, said = {"[3/", "half-written"}, []
         for line in process.stderr:
+            said.append(line)
             awaited -= {beginning for beginning in awaited if line.startswith(beginning)}
             if not awaited:
                 break
+        assert not awaited, said
         assert list(out.glob(".*.part"))
         process.send_signal(number)
         go.touch()
-        said = process.stderr.read()
-        sys.stderr.write(said)  # which a test that fails shows
-        assert "Traceback" not in said
+        said += process.stderr
+        sys.stderr.writelines(said)  # which a test that fails shows
+        assert "Traceback" not in "".join(said)
         return process.wait()
 
 

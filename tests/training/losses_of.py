@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from deblur_cli.__main__ import main
 from deblur_cli.training.curves import Report
@@ -40,4 +41,5 @@ if __name__ == "__main__":
     told = losses_of(Path(sys.argv[1]), accelerator)
     if accelerator.is_main_process:
         print(json.dumps({"processes": accelerator.num_processes, **told}))  # noqa: T201
+    AcceleratorState._reset_state()  # the command may want another precision
     sys.exit(main(sys.argv[2:]))
