@@ -6,6 +6,7 @@ For what a signal does to them: they are processes like any other, with the exit
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -78,6 +79,7 @@ def _run(code: str, arguments: list[str], environment: dict[str, str], stderr: C
     os.chdir(ROOT)
     os.dup2(stderr.fileno(), 2)
     stderr.close()
+    faulthandler.enable(2)  # so that a crash has last words
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.close(nothing)

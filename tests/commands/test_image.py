@@ -274,7 +274,7 @@ def interrupt(arguments: list[object], number: signal.Signals, out: Path) -> int
             awaited -= {beginning for beginning in awaited if line.startswith(beginning)}
             if not awaited:
                 break
-        assert not awaited, said
+        assert not awaited, (process.wait(), said)
         assert list(out.glob(".*.part"))
         process.send_signal(number)
         go.touch()
