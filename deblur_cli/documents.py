@@ -25,7 +25,7 @@ def write_json(document: dict[str, Any], path: Path) -> None:
 
 
 def versions() -> dict[str, str | None]:
-    """What the figures of a document depend on beside it; None for what was never installed as a package."""
+    """What wrote a document: versions of deblur, torch and Python; torch is None where it was not installed as a package."""
     try:
         torch = version("torch")  # not asked of torch itself, which nothing may have needed
     except PackageNotFoundError:
