@@ -25,7 +25,7 @@ def write_json(document: dict[str, Any], path: Path) -> None:
 
 
 def versions() -> dict[str, str | None]:
-    """What wrote a document: versions of deblur, torch and Python; torch is None where it was not installed as a package."""
+    """What wrote a document: deblur, torch and Python. None stands for a torch that was not installed as a package."""
     try:
         torch = version("torch")  # not asked of torch itself, which nothing may have needed
     except PackageNotFoundError:
