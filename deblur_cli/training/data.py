@@ -61,9 +61,15 @@ class Source(Protocol):
         """`photos`, `clips` or `pairs`: the name of its weight in a recipe's stage."""
         ...
 
+    @property
+    def is_read(self) -> bool:
+        """Whether it lies on disk. Then a thread beside that of the training draws from it, which does nothing on the
+        dice's device: what it draws is in the processor's memory."""
+        ...
+
     def draw(self, count: int, size: int, blur: BlurSettings, dice: Dice, frames: int = 1) -> tuple[Tensor, Tensor]:
-        """Blurred and sharp, each count×3×size×size in [0, 1] on the dice's device, or count×frames×3×size×size
-        sequences where `frames` is more than 1.
+        """Blurred and sharp, each count×3×size×size in [0, 1] on the dice's device (but see `is_read`), or
+        count×frames×3×size×size sequences where `frames` is more than 1.
 
         Raises:
             DatasetError: there is nothing here that so many frames, or crops of that size, can be taken from.
@@ -82,6 +88,7 @@ class PhotoSource:
     pictures: Sequence[Tensor]
     """Each 3×H×W uint8."""
     kind: str = "photos"
+    is_read: bool = False
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -118,6 +125,7 @@ class ClipSource:
     clips: Sequence[Tensor]
     """Each T×3×H×W uint8."""
     kind: str = "clips"
+    is_read: bool = False
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -33,6 +33,7 @@ class PairSource:
     tell: Callable[[str], None] = lambda line: None
     """Hears once of each picture that cannot be used."""
     kind: str = "pairs"
+    is_read: bool = True
     _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
     _known: dict[int, list[list[Pair]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -52,7 +53,7 @@ class PairSource:
                     if both is None:
                         both = self._next_usable(sequences, number, readers, size)
                     window = random_window(both.shape[2:], size, dice)
-                    drawn.append(both[:, *window].to(dice.device).float() / 255)
+                    drawn.append(both[:, *window].float() / 255)
         return in_frames(torch.stack(drawn), frames)
 
     def sequences(self, frames: int) -> list[list[Pair]]:

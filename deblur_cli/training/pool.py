@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from deblur_cli.errors import DatasetError
+from deblur_cli.restoration.device import worker
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import HIGH_SPEED, Dice, Source, in_frames, random_window
 from deblur_cli.training.ranges import require_in_range
@@ -40,6 +43,8 @@ class Pool:
 
     Chunk c of pairs depends on (seed, c) and the batch of step s on (seed, s) and the chunks held then, so a pool built
     anew at step s gives the same batches as one that was there from the start.
+
+    What is read from disk is read while the steps before are trained, so that no step waits for it.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class Pool:
         shape = (self._slots * self._chunk, 2, frames, 3, settings.size, settings.size)
         self._pairs = torch.empty(shape, dtype=torch.uint8, device=device)
         self._made = -1
+        self._reader = worker("pairs") if any(source.is_read for source in sources) else None
+        self._ahead: tuple[int, Future[tuple[Tensor, Tensor]]] | None = None
 
     def batch(self, step: int, crop: int) -> tuple[Tensor, Tensor]:
         """Blurred and sharp of one step, each batch×3×crop×crop in [0, 1], or batch×frames×3×crop×crop where `frames`
@@ -76,26 +83,42 @@ class Pool:
             crops.append(pair.transpose(3, 4) if dice.host.random() < 0.5 else pair)
         return in_frames(torch.stack(crops).flatten(1, 2).float() / 255, self.frames)
 
+    def close(self) -> None:
+        """Wait for what is being read, and read nothing more."""
+        if self._reader:
+            self._reader.shutdown(cancel_futures=True)
+
     def _fill(self, step: int) -> None:
         """Make the chunks that are due at `step` and not there: all of them at the start, then now and then one."""
         per_chunk = self._chunk * self.settings.reuse
         newest = self._slots - 1 + step * self.batch_size // per_chunk
         for chunk in range(max(self._made + 1, newest - self._slots + 1), newest + 1):
-            # The first fill belongs to step 0, each later chunk to the step that asked for it.
-            due = max(0, -(-(chunk - self._slots + 1) * per_chunk // self.batch_size))
             start = chunk % self._slots * self._chunk
-            for position, images in enumerate(self._make(chunk, due)):
+            for position, images in enumerate(self._make(chunk)):
                 held = self._pairs[start : start + self._chunk, position]
                 held.copy_((images * 255).round().clamp(0, 255).to(torch.uint8).view_as(held))
+        if self._reader and newest > self._made:
+            source, draw = self._drawing(newest + 1)
+            self._ahead = (newest + 1, self._reader.submit(draw)) if source.is_read else None
         self._made = newest
 
-    def _make(self, chunk: int, due: int) -> tuple[Tensor, Tensor]:
+    def _make(self, chunk: int) -> tuple[Tensor, Tensor]:
+        """Blurred and sharp of a chunk, as its source draws them: before, or now."""
+        if self._ahead and self._ahead[0] == chunk:
+            return self._ahead[1].result()
+        _, draw = self._drawing(chunk)
+        return draw()
+
+    def _drawing(self, chunk: int) -> tuple[Source, Callable[[], tuple[Tensor, Tensor]]]:
+        """The source of a chunk, and what draws the chunk from it."""
+        # The first fill belongs to step 0, each later chunk to the step that asks for it.
+        due = max(0, -(-(chunk - self._slots + 1) * self._chunk * self.settings.reuse // self.batch_size))
         dice = Dice.seeded(self.device, self.seed, "chunk", chunk)
         weights, blur = self.mixture(due)
         require_sources(self.sources, weights)
         shares = [weights.get(source.kind, 0.0) for source in self.sources]
         (source,) = dice.host.choices(self.sources, shares)
-        return source.draw(self._chunk, self.settings.size, blur, dice, self.frames)
+        return source, partial(source.draw, self._chunk, self.settings.size, blur, dice, self.frames)
 
 
 def pool_device(device: torch.device) -> torch.device:

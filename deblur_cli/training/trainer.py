@@ -120,7 +120,7 @@ def train(
             pool = Pool(sources, recipe.pool, recipe.batch, recipe.seed, making, mixture_at, recipe.frames)
         last = min(recipe.steps, limits.steps or recipe.steps)
         curves = Curves(output / CURVES, done.step, active=accelerator.is_main_process, parts=recipe.curves)
-        with _room(output), curves:
+        with _room(output), curves, contextlib.closing(pool):
             finished = done.step >= last or progress_at(done.step) >= 1
             while not finished:
                 progress = progress_at(done.step)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -22,8 +25,9 @@ class Numbered:
 
     kind = "pairs"
 
-    def __init__(self) -> None:
+    def __init__(self, is_read: bool = False) -> None:
         self.drawn: list[int] = []
+        self.is_read = is_read
 
     def __len__(self) -> int:
         return 1
@@ -65,6 +69,43 @@ def test_each_pair_is_reused_as_often_as_said() -> None:
     crops = 40 * 4
     made_after_the_first_fill = sum(source.drawn) - 8
     assert made_after_the_first_fill == pytest.approx(crops / 2, abs=4)
+
+
+def test_what_is_read_is_read_before_it_is_due() -> None:
+    third = threading.Event()  # two chunks fill the pool, and the third is due in step 2
+
+    class Tells(Numbered):
+        def draw(self, *arguments: Any) -> tuple[Tensor, Tensor]:
+            if len(self.drawn) == 2:
+                third.set()
+            return super().draw(*arguments)
+
+    reads = pool(Tells(is_read=True))
+    reads.batch(0, 16)
+    assert third.wait(30)
+    reads.close()
+
+
+def test_what_is_read_ahead_gives_the_same_batches() -> None:
+    reads, makes = pool(Numbered(is_read=True)), pool(Numbered())
+    for step in range(20):
+        assert torch.equal(reads.batch(step, 16)[1], makes.batch(step, 16)[1])
+    reads.close()
+
+
+def test_what_fails_while_it_is_read_ahead_fails_the_step_that_it_is_due_in() -> None:
+    class Ends(Numbered):
+        def draw(self, *arguments: Any) -> tuple[Tensor, Tensor]:
+            if len(self.drawn) == 2:
+                raise DatasetError("the drive is gone")
+            return super().draw(*arguments)
+
+    ends = pool(Ends(is_read=True))
+    ends.batch(0, 16)
+    ends.batch(1, 16)
+    with pytest.raises(DatasetError, match="the drive is gone"):
+        ends.batch(2, 16)
+    ends.close()
 
 
 def test_blurred_and_sharp_are_cut_and_turned_alike() -> None:
