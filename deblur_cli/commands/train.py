@@ -69,6 +69,7 @@ def train(
         Path | None, typer.Option("--export", help="Do not train: write the run's best weights and their card here.")
     ] = None,
     device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16: what the network computes in.")] = "auto",
 ) -> None:
     """Train a network on pairs, sharp photos or high-speed clips.
 
@@ -113,7 +114,7 @@ def train(
         raise UsageError(f"{output} holds a run already; go on with --resume, or choose another folder")
     starting = load_start(start, chosen) if start else None
     files = find_files(photos=photos, clips_folder=clips, data=data, validation=validation)
-    accelerator = default_accelerator(device)
+    accelerator = default_accelerator(device, precision)
     tell = say if accelerator.is_main_process else lambda line: None
     sources = load_sources(files, chosen.pool, pool_device(accelerator.device), chosen.frames, tell)
     validator = load_validator(files, chosen, accelerator.device, tell)

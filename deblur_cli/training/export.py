@@ -27,17 +27,18 @@ def write_weights(
     recipe: Recipe,
     progress: Progress,
     scores: dict[str, float],
+    precision: str,
 ) -> str:
     """Write a network's weights in float16 with their card in the metadata; gives the file's SHA-256.
 
-    `scores` are `Validator.score`'s.
+    `scores` are `Validator.score`'s, `precision` is that of the training.
     """
     card: dict[str, Any] = {
         "recipe": recipe_table(recipe),
         "data": "; ".join(f"from step {step} on {what}" if step else what for step, what in progress.material),
         "steps": progress.step,
         "hours": round(progress.elapsed / 3600, 3),
-        "device": _device_name(next(network.parameters()).device),
+        "device": f"{_device_name(next(network.parameters()).device)}, {precision}",
         "date": datetime.now(UTC).date().isoformat(),
         "scores": {name: _score(scores, name) for name in scores if f"{name} blurred" in scores},
     }

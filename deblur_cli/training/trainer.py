@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from deblur_cli.errors import TrainingError
+from deblur_cli.errors import TrainingError, UsageError
 from deblur_cli.media.files import is_disk_full, lock, remove_stale
 from deblur_cli.restoration.memory import is_out_of_memory
 from deblur_cli.training.blur import BlurSettings
@@ -113,6 +113,10 @@ def train(
             stage = recipe.stage_at(progress_at(step))
             return stage.weights, stage.blur
 
+        def keep(scores: dict[str, float]) -> None:
+            precision = accelerator.mixed_precision.replace("no", "fp32")
+            write_weights(learner.average, output / BEST, recipe, done, scores, precision)
+
         for stage in recipe.stages:  # now, and not when an hour has gone into the stages before
             require_sources(sources, stage.weights)
         making = pool_device(accelerator.device)
@@ -156,19 +160,19 @@ def train(
                     if scores["mean"] > done.best or not same_sets(done, validator):
                         done = replace(done, best=scores["mean"], validated=True, baseline=validator.baseline)
                         if accelerator.is_main_process:
-                            write_weights(learner.average, output / BEST, recipe, done, scores)
+                            keep(scores)
                     if accelerator.is_main_process:
                         write_png(output / PICTURE, validator.picture(learner.scored))
                 if accelerator.is_main_process and (finished or done.step % recipe.save_every == 0):
                     save_checkpoint(output / CHECKPOINT, recipe, done, learner.modules, learner.optimizers)
                     if not done.validated:  # none are known to be better than the last
-                        write_weights(learner.average, output / BEST, recipe, done, {})
+                        keep({})
                 report = Report(done.step, recipe.steps, progress, losses.pop("loss"), rate, elapsed, scores, losses)
                 curves.add(report)
                 tell(report)
             if accelerator.is_main_process and done.step and not done.validated and not (output / BEST).exists():
                 # A run of an earlier version, which kept none without validation, had nothing left to do.
-                write_weights(learner.average, output / BEST, recipe, done, {})
+                keep({})
         return done
 
 
@@ -266,14 +270,25 @@ def _way_on(output: Path) -> str:
     return f"go on from {checkpoint} with --resume" if checkpoint.exists() else "begin anew"
 
 
-def default_accelerator(device: str = "auto") -> Accelerator:
-    """An Accelerator with bfloat16 where the device is fast at it."""
+def default_accelerator(device: str = "auto", precision: str = "auto") -> Accelerator:
+    """An Accelerator for a device, see `resolve_device`, and the precision that networks compute in: `fp32`, `bf16`, or
+    `auto`, which is bf16 where the device is fast at it. Weights, losses and critics are always in fp32.
+
+    Raises:
+        UsageError: there is no such device, or precision, or one is not for the other.
+    """
     from accelerate import Accelerator, InitProcessGroupKwargs
 
-    from deblur_cli.restoration.device import fast_bfloat16, resolve_device
+    from deblur_cli.restoration.device import fast_bfloat16, resolve_device, resolve_precision
     from deblur_cli.restoration.memory import tune_allocator
 
     chosen = resolve_device(device)
+    if precision == "auto":
+        precision = "bf16" if fast_bfloat16(chosen) else "fp32"
+    elif precision == "fp16":
+        raise UsageError("training in fp16 would lose small gradients; use --precision auto, fp32 or bf16")
+    else:
+        precision = resolve_precision(precision, chosen)
     if chosen.type == "cpu":
         tune_allocator()
     elif chosen.type == "cuda" and "LOCAL_RANK" not in os.environ:
@@ -283,6 +298,6 @@ def default_accelerator(device: str = "auto") -> Accelerator:
     torch.set_float32_matmul_precision("highest")
     return Accelerator(
         cpu=chosen.type == "cpu",
-        mixed_precision="bf16" if fast_bfloat16(chosen) else "no",
+        mixed_precision=precision.replace("fp32", "no"),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )

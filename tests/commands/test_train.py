@@ -1,5 +1,6 @@
 import functools
 import json
+import re
 import shutil
 import signal
 import sys
@@ -89,6 +90,7 @@ def test_train_then_export_then_use(material: Path, run, request: pytest.Fixture
     assert str(material / "mine.json") in exported.stdout
     card = json.loads((material / "mine.json").read_text())
     assert card["model"] == "test-tiny" and card["steps"] == 12 and card["sha256"] in exported.stdout
+    assert re.fullmatch(r"cpu, \d+ threads?, (fp32|bf16)", card["device"])
 
     request.getfixturevalue("small_validation")  # one run above was validated as users' are
     tuned = run([*arguments, "-o", str(material / "tuned"), "--start", str(material / "mine.safetensors")])
@@ -107,6 +109,7 @@ def test_train_then_export_then_use(material: Path, run, request: pytest.Fixture
         (["--photos", "."], "which recipe"),
         (["--recipe", "light", "--photos", "."], "did you mean lite"),
         (["--recipe", "lite", "--photos", ".", "--max-time", "soon"], "not a time"),
+        (["--recipe", "lite", "--photos", ".", "--precision", "fp16"], "use --precision auto, fp32 or bf16"),
     ],
 )
 def test_wrong_usage_is_one_line(tmp_path: Path, run, arguments: list[str], complaint: str) -> None:
