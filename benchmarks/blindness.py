@@ -20,12 +20,12 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from deblur_cli.evaluation.metrics import psnr
+from deblur_cli.training.accelerator import default_accelerator
 from deblur_cli.training.data import Dice, PhotoSource, load_photos
 from deblur_cli.training.inputs import HELD_OUT, find_files
 from deblur_cli.training.learner import Learner
 from deblur_cli.training.pool import Pool, PoolSettings
 from deblur_cli.training.recipe import Recipe, load_recipe
-from deblur_cli.training.trainer import default_accelerator
 from models.transfer import measured_transfer
 
 CROP = 128

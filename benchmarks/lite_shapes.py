@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 import models
+from deblur_cli.training.accelerator import default_accelerator
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import ClipSource, PhotoSource, load_clips, load_photos
 from deblur_cli.training.recipe import Recipe, Stage
-from deblur_cli.training.trainer import Limits, default_accelerator, train
+from deblur_cli.training.trainer import Limits, train
 from deblur_cli.training.validation import Validator, paired_set, synthetic_set
 from models import measure
 from models.lite import PlainBlock, ResidualBlock, UnshuffledUNet

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from deblur_cli.evaluation.metrics import psnr
+from deblur_cli.training.accelerator import default_accelerator
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import Dice, PhotoSource, load_photos
 from deblur_cli.training.learner import Learner, load_start
 from deblur_cli.training.recipe import Recipe, load_recipe, shipped_recipes
 from deblur_cli.training.schedules import Plateau
-from deblur_cli.training.trainer import default_accelerator
 
 PHOTOS = Path(__file__).parents[1] / "sample_media" / "sharp"
 SHARP_BLUR = BlurSettings(

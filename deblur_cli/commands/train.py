@@ -69,7 +69,10 @@ def train(
         Path | None, typer.Option("--export", help="Do not train: write the run's best weights and their card here.")
     ] = None,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16: what the network computes in.")] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(help="auto, fp32, tf32 or bf16: what the network computes in. [default: auto; resumed, as begun]"),
+    ] = "auto",
 ) -> None:
     """Train a network on pairs, sharp photos or high-speed clips.
 
@@ -81,8 +84,8 @@ def train(
     if export is not None:
         from deblur_cli.training.export import export_run
 
-        others = (recipe, data, photos, clips, validation, steps, stop_at, max_time, start, vgg, resume or None)
-        if any(option is not None for option in others):
+        others = (recipe, data, photos, clips, validation, steps, stop_at, max_time, start, vgg)
+        if resume or device != "auto" or precision != "auto" or any(option is not None for option in others):
             raise UsageError("--export does not train: give it with --output alone")
         typer.echo(f"{export}  sha256 {export_run(output, export)}")
         typer.echo(f"{export.with_suffix('.json')}")
@@ -92,12 +95,14 @@ def train(
     if recipe is None:
         raise UsageError("which recipe? give --recipe NAME or --recipe FILE.toml")
 
+    import models
+    from deblur_cli.training.accelerator import default_accelerator, precision_of
     from deblur_cli.training.checkpoint import CHECKPOINT, Progress, read_checkpoint
     from deblur_cli.training.inputs import find_files, load_sources, load_validator
     from deblur_cli.training.learner import load_start
     from deblur_cli.training.pool import pool_device
     from deblur_cli.training.recipe import load_recipe
-    from deblur_cli.training.trainer import Limits, default_accelerator, same_material, same_sets
+    from deblur_cli.training.trainer import Limits, same_material, same_sets
     from deblur_cli.training.trainer import train as run_training
 
     chosen = load_recipe(recipe)
@@ -114,7 +119,11 @@ def train(
         raise UsageError(f"{output} holds a run already; go on with --resume, or choose another folder")
     starting = load_start(start, chosen) if start else None
     files = find_files(photos=photos, clips_folder=clips, data=data, validation=validation)
-    accelerator = default_accelerator(device, precision)
+    was_in = before.precision[-1][1] if before.precision else ""
+    if was_in and precision == "auto":
+        precision = was_in
+    half_precision = models.model_info(chosen.model).half_precision
+    accelerator = default_accelerator(device, precision, half_precision=half_precision)
     tell = say if accelerator.is_main_process else lambda line: None
     sources = load_sources(files, chosen.pool, pool_device(accelerator.device), chosen.frames, tell)
     validator = load_validator(files, chosen, accelerator.device, tell)
@@ -126,6 +135,8 @@ def train(
         tell("validated on other pictures than before: the best weights are chosen anew from here on")
     if before.material and not same_material(before, sources):
         tell(f"trained on other material from here on; before it was {before.material[-1][1]}")
+    if was_in and was_in != precision_of(accelerator):
+        tell(f"trained in {precision_of(accelerator)} from here on; before it was {was_in}")
     with Monitor(chosen.batch, quiet=not accelerator.is_main_process) as monitor:
         done = run_training(
             chosen,

@@ -29,6 +29,20 @@ CHECKPOINT = "checkpoint.safetensors"
 _KEY = "deblur.checkpoint"
 
 
+History = tuple[tuple[int, str], ...]
+"""What something was in the course of a run, and from which step on."""
+
+
+def continued(history: History, step: int, now: str) -> History:
+    """The history of what is `now` from `step` on."""
+    return history if history and history[-1][1] == now else (*history, (step, now))
+
+
+def in_order(history: History) -> str:
+    """A history in words, to be read in a card."""
+    return "; ".join(f"from step {step} on {what}" if step else what for step, what in history)
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a run is."""
@@ -45,8 +59,10 @@ class Progress:
     """Whether the weights that are kept as the best ever had a score."""
     baseline: dict[str, float] = field(default_factory=dict)
     """PSNR in dB of the blurred input of each set that they were validated on."""
-    material: tuple[tuple[int, str], ...] = ()
-    """What was trained on, in words, and from which step on."""
+    material: History = ()
+    """What was trained on, in words."""
+    precision: History = ()
+    """What the network computed in: `fp32`, `tf32`, `bf16`."""
     seconds: float | None = None
     """How long the whole run is to take."""
     plateau: Plateau = field(default_factory=Plateau)
@@ -91,7 +107,8 @@ def read_checkpoint(path: Path) -> tuple[Recipe, Progress, dict[str, Tensor]]:
         raise TrainingError(f"{path}: not a checkpoint of a training run, or damaged ({error})") from error
     # Checkpoints of earlier versions do not say it.
     facts["progress"].setdefault("validated", facts["progress"]["best"] > float("-inf"))
-    facts["progress"]["material"] = tuple(map(tuple, facts["progress"].get("material", ())))
+    for history in ("material", "precision"):
+        facts["progress"][history] = tuple(map(tuple, facts["progress"].get(history, ())))
     facts["progress"]["plateau"] = Plateau(**facts["progress"].get("plateau", {}))
     return recipe_from(facts["recipe"]), Progress(**facts["progress"]), tensors
 

@@ -162,7 +162,8 @@ def load_picture(path: Path) -> Tensor:
         pixels = (np.clip(pixels / full, 0, 1) * 255 + 0.5).astype(np.uint8)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous()
+    # Turned by NumPy: torch would do it with several threads, beside a training that has them all.
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 def load_photos(

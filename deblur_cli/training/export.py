@@ -13,7 +13,7 @@ from torch import nn
 
 from deblur_cli.errors import NoRunError, UsageError
 from deblur_cli.media.files import remove_stale, replacing
-from deblur_cli.training.checkpoint import CHECKPOINT, Progress, is_checkpoint
+from deblur_cli.training.checkpoint import CHECKPOINT, Progress, in_order, is_checkpoint
 from deblur_cli.training.recipe import Recipe, recipe_table
 from deblur_cli.words import counted
 from models.weights import load_model, save_weights
@@ -27,18 +27,17 @@ def write_weights(
     recipe: Recipe,
     progress: Progress,
     scores: dict[str, float],
-    precision: str,
 ) -> str:
     """Write a network's weights in float16 with their card in the metadata; gives the file's SHA-256.
 
-    `scores` are `Validator.score`'s, `precision` is that of the training.
+    `scores` are `Validator.score`'s.
     """
     card: dict[str, Any] = {
         "recipe": recipe_table(recipe),
-        "data": "; ".join(f"from step {step} on {what}" if step else what for step, what in progress.material),
+        "data": in_order(progress.material),
         "steps": progress.step,
         "hours": round(progress.elapsed / 3600, 3),
-        "device": f"{_device_name(next(network.parameters()).device)}, {precision}",
+        "device": f"{_device_name(next(network.parameters()).device)}, {in_order(progress.precision)}",
         "date": datetime.now(UTC).date().isoformat(),
         "scores": {name: _score(scores, name) for name in scores if f"{name} blurred" in scores},
     }

@@ -67,7 +67,7 @@ class Pool:
         self._pairs = torch.empty(shape, dtype=torch.uint8, device=device)
         self._made = -1
         self._reader = worker("pairs") if any(source.is_read for source in sources) else None
-        self._ahead: tuple[int, Future[tuple[Tensor, Tensor]]] | None = None
+        self._ahead: dict[int, Future[tuple[Tensor, Tensor]]] = {}
 
     def batch(self, step: int, crop: int) -> tuple[Tensor, Tensor]:
         """Blurred and sharp of one step, each batch×3×crop×crop in [0, 1], or batch×frames×3×crop×crop where `frames`
@@ -90,22 +90,27 @@ class Pool:
 
     def _fill(self, step: int) -> None:
         """Make the chunks that are due at `step` and not there: all of them at the start, then now and then one."""
-        per_chunk = self._chunk * self.settings.reuse
-        newest = self._slots - 1 + step * self.batch_size // per_chunk
+        newest = self._newest(step)
         for chunk in range(max(self._made + 1, newest - self._slots + 1), newest + 1):
             start = chunk % self._slots * self._chunk
             for position, images in enumerate(self._make(chunk)):
                 held = self._pairs[start : start + self._chunk, position]
                 held.copy_((images * 255).round().clamp(0, 255).to(torch.uint8).view_as(held))
         if self._reader and newest > self._made:
-            source, draw = self._drawing(newest + 1)
-            self._ahead = (newest + 1, self._reader.submit(draw)) if source.is_read else None
+            for chunk in range(newest + 1, max(newest + 1, self._newest(step + 1)) + 1):
+                source, draw = self._drawing(chunk)
+                if source.is_read:
+                    self._ahead[chunk] = self._reader.submit(draw)
         self._made = newest
+
+    def _newest(self, step: int) -> int:
+        """The last chunk that is to be there at `step`."""
+        return self._slots - 1 + step * self.batch_size // (self._chunk * self.settings.reuse)
 
     def _make(self, chunk: int) -> tuple[Tensor, Tensor]:
         """Blurred and sharp of a chunk, as its source draws them: before, or now."""
-        if self._ahead and self._ahead[0] == chunk:
-            return self._ahead[1].result()
+        if chunk in self._ahead:
+            return self._ahead.pop(chunk).result()
         _, draw = self._drawing(chunk)
         return draw()
 

@@ -120,7 +120,7 @@ def make_pairs(
         with one_of_several():
             for number in range(material.count):
                 # Names that ended in numbers would say that one is the next frame of the other.
-                make = partial(synthesise_photo, photo, material.blur, material.seed, number)
+                make = partial(synthesise_photo, photo, material.blur, (material.seed, name + photo.suffix, number))
                 keep(make, stills, f"{name}_{number:03d}_still")
     for clip, folder in zip(material.clips, made_of_clips, strict=True):
         with one_of_several():
@@ -131,11 +131,11 @@ def make_pairs(
             folder.finish()
 
 
-def synthesise_photo(photo: Path, blur: BlurSettings, seed: int, number: int) -> tuple[Tensor, Tensor]:
-    """Blurred and sharp of one photo, each 3×H×W uint8; variant `number` of those that `seed` gives it."""
+def synthesise_photo(photo: Path, blur: BlurSettings, key: tuple[object, ...]) -> tuple[Tensor, Tensor]:
+    """Blurred and sharp of one photo, each 3×H×W uint8; `key` decides what blur it is."""
     scene = load_picture(photo).float().unsqueeze(0) / 255
     size = (scene.shape[2], scene.shape[3])
-    blurred, sharp = synthesise(scene, size, blur, Dice.seeded(torch.device("cpu"), seed, photo.name, number).generator)
+    blurred, sharp = synthesise(scene, size, blur, Dice.seeded(torch.device("cpu"), *key).generator)
     return round_to_uint8(blurred[0]), round_to_uint8(sharp[0])
 
 

@@ -8,18 +8,26 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from deblur_cli.errors import TrainingError, UsageError
+import models
+from deblur_cli.errors import TrainingError
 from deblur_cli.media.files import is_disk_full, lock, remove_stale
 from deblur_cli.restoration.memory import is_out_of_memory
+from deblur_cli.training.accelerator import default_accelerator, precision_of
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.checkpoint import CHECKPOINT, Progress, read_checkpoint, restore_checkpoint, save_checkpoint
+from deblur_cli.training.checkpoint import (
+    CHECKPOINT,
+    Progress,
+    continued,
+    read_checkpoint,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from deblur_cli.training.curves import Curves, Report
 from deblur_cli.training.data import Source
 from deblur_cli.training.export import BEST, write_weights
@@ -34,9 +42,6 @@ if TYPE_CHECKING:
 
 CURVES = "curves.csv"
 PICTURE = "validation.png"
-
-_PATIENCE = timedelta(hours=6)
-"""How long one process waits for the others, of which the first may have to fetch half a gigabyte."""
 
 _ADJUSTABLE = ("name", "source", "steps", "rate", "final_rate", "gradient_norm")
 """Fields in which a recipe may differ from that of the checkpoint it resumes, by a recipe file of the user's own: to
@@ -91,16 +96,19 @@ def train(
             the checkpoint is another recipe's; or another run is at work in `output`.
         UsageError, ModelError: see `Learner` and `load_start`.
     """
-    accelerator = accelerator or default_accelerator()
+    accelerator = accelerator or default_accelerator(half_precision=models.model_info(recipe.model).half_precision)
     with _alone(output) if accelerator.is_main_process else contextlib.nullcontext():
         if start is None and recipe.start and not resume:
             start = load_start(recipe.start, recipe)
         learner = Learner(recipe, accelerator, start=start, vgg=vgg)
         done = _resumed(recipe, output, learner) if resume else Progress()
         limits = replace(limits, seconds=limits.seconds or done.seconds)
-        if not same_material(done, sources):
-            done = replace(done, material=(*done.material, (done.step, _in_words(sources))))
-        done = replace(done, seconds=limits.seconds)
+        done = replace(
+            done,
+            seconds=limits.seconds,
+            material=continued(done.material, done.step, _in_words(sources)),
+            precision=continued(done.precision, done.step, precision_of(accelerator)),
+        )
         if accelerator.is_main_process:
             remove_stale(output / name for name in (CHECKPOINT, BEST, CURVES, PICTURE))
         started = limits.clock() - done.elapsed
@@ -114,8 +122,7 @@ def train(
             return stage.weights, stage.blur
 
         def keep(scores: dict[str, float]) -> None:
-            precision = accelerator.mixed_precision.replace("no", "fp32")
-            write_weights(learner.average, output / BEST, recipe, done, scores, precision)
+            write_weights(learner.average, output / BEST, recipe, done, scores)
 
         for stage in recipe.stages:  # now, and not when an hour has gone into the stages before
             require_sources(sources, stage.weights)
@@ -268,36 +275,3 @@ def _room(output: Path) -> Iterator[None]:
 def _way_on(output: Path) -> str:
     checkpoint = output / CHECKPOINT
     return f"go on from {checkpoint} with --resume" if checkpoint.exists() else "begin anew"
-
-
-def default_accelerator(device: str = "auto", precision: str = "auto") -> Accelerator:
-    """An Accelerator for a device, see `resolve_device`, and the precision that networks compute in: `fp32`, `bf16`, or
-    `auto`, which is bf16 where the device is fast at it. Weights, losses and critics are always in fp32.
-
-    Raises:
-        UsageError: there is no such device, or precision, or one is not for the other.
-    """
-    from accelerate import Accelerator, InitProcessGroupKwargs
-
-    from deblur_cli.restoration.device import fast_bfloat16, resolve_device, resolve_precision
-    from deblur_cli.restoration.memory import tune_allocator
-
-    chosen = resolve_device(device)
-    if precision == "auto":
-        precision = "bf16" if fast_bfloat16(chosen) else "fp32"
-    elif precision == "fp16":
-        raise UsageError("training in fp16 would lose small gradients; use --precision auto, fp32 or bf16")
-    else:
-        precision = resolve_precision(precision, chosen)
-    if chosen.type == "cpu":
-        tune_allocator()
-    elif chosen.type == "cuda" and "LOCAL_RANK" not in os.environ:
-        torch.cuda.set_device(chosen)  # accelerate takes the current one; of several processes each has its own
-    # The camera's path and the discrete cosines of JPEG are matrix products, which some images of torch take in TF32:
-    # that has 10 bits for a pixel's place.
-    torch.set_float32_matmul_precision("highest")
-    return Accelerator(
-        cpu=chosen.type == "cpu",
-        mixed_precision=precision.replace("fp32", "no"),
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
-    )

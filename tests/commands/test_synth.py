@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -138,6 +139,15 @@ def test_a_full_disk_is_said_and_no_half_pair_is_left(tmp_path: Path, photos: Pa
     kept = "1 pair kept: make room, and the same command goes on"
     assert result.code == 1 and result.stderr == f"deblur: {lost}: No space left on device; {kept}\n"
     assert [pair.name for pair in find_pairs(tmp_path / "out", split="train").pairs] == ["p0_000_still"]
+
+
+def test_photos_of_one_name_are_not_blurred_alike(tmp_path: Path, photos: Path, run) -> None:
+    for number in range(2):  # as frames of two sequences are called
+        (tmp_path / "frames" / str(number)).mkdir(parents=True)
+        shutil.copy(photos / "p0.png", tmp_path / "frames" / str(number))
+    assert run(["synth", str(tmp_path / "frames"), "-o", str(tmp_path / "out")]).code == 0
+    blurred = [file.read_bytes() for file in (tmp_path / "out" / "train" / "photos" / "blur").iterdir()]
+    assert len(blurred) == 2 and blurred[0] != blurred[1]
 
 
 def test_what_was_interrupted_goes_on_and_only_with_the_same_options(

@@ -20,8 +20,9 @@ from deblur_cli.training.checkpoint import read_checkpoint
 from deblur_cli.training.recipe import shipped_recipes
 from models import create_model
 from models.vgg import VGG19Features
-from models.weights import save_weights
+from models.weights import load_model, save_weights
 from tests.forked import MAIN, forked
+from tests.training.runs import another_precision
 
 RECIPE = """
 model = "test-tiny"
@@ -109,7 +110,8 @@ def test_train_then_export_then_use(material: Path, run, request: pytest.Fixture
         (["--photos", "."], "which recipe"),
         (["--recipe", "light", "--photos", "."], "did you mean lite"),
         (["--recipe", "lite", "--photos", ".", "--max-time", "soon"], "not a time"),
-        (["--recipe", "lite", "--photos", ".", "--precision", "fp16"], "use --precision auto, fp32 or bf16"),
+        (["--recipe", "lite", "--photos", ".", "--precision", "fp16"], "use --precision auto, fp32, tf32 or bf16"),
+        (["--export", "mine.safetensors", "--precision", "fp32"], "give it with --output alone"),
     ],
 )
 def test_wrong_usage_is_one_line(tmp_path: Path, run, arguments: list[str], complaint: str) -> None:
@@ -138,6 +140,24 @@ def test_a_file_is_no_folder_of_a_run(tmp_path: Path, run, below: str) -> None:
 def test_a_run_that_is_not_there_is_wrong_usage(tmp_path: Path, run, arguments: list[str], complaint: str) -> None:
     result = run(["train", "-o", str(tmp_path / "run"), *arguments])
     assert result.code == 2 and complaint in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(pairs: Path, material: Path, run) -> None:
+    arguments = ["train", "--recipe", str(material / "tiny.toml"), "--data", str(pairs), "-o", str(material / "run")]
+
+    def trained(*more: str) -> tuple[str, str]:
+        """What was said, and what the card says."""
+        with another_precision():
+            result = run([*arguments, "--device", "cpu", *more])
+        assert result.code == 0, result.stderr
+        return result.stderr, load_model(material / "run" / "best.safetensors").card["device"]
+
+    assert trained("--stop-at", "3", "--precision", "fp32")[1].endswith(", fp32")
+    said, card = trained("--stop-at", "6", "--resume")
+    assert card.endswith(", fp32") and "from here on" not in said
+    said, card = trained("--resume", "--precision", "bf16")
+    assert card.endswith(", fp32; from step 6 on bf16")
+    assert "trained in bf16 from here on; before it was fp32" in said
 
 
 def test_the_shipped_recipes_are_listed(run) -> None:

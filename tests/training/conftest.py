@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 
 import models
+from deblur_cli.training.accelerator import default_accelerator
 from deblur_cli.training.data import Source
 from deblur_cli.training.recipe import Recipe, Stage
 from deblur_cli.training.schedules import Schedule
-from deblur_cli.training.trainer import default_accelerator
 from models.critics import CRITICS
 from tests.training.runs import RECIPE, SMALL_CRITIC, Rough, noise, small_critic
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from deblur_cli.evaluation.datasets import Pair
@@ -110,3 +113,13 @@ def same_tensors(one: Path, other: Path) -> bool:
 def pair_of(blurred: Path, sharp: Path) -> Pair:
     """The pair of two files, as `find_pairs` has it."""
     return Pair("", blurred.stem, blurred, sharp, read_size(blurred))
+
+
+@contextmanager
+def another_precision() -> Iterator[None]:
+    """A time in which an Accelerator may have a precision of its own; accelerate has one a process."""
+    AcceleratorState._reset_state()
+    try:
+        yield
+    finally:
+        AcceleratorState._reset_state()

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from deblur_cli.errors import UsageError
+from deblur_cli.training.accelerator import default_accelerator
 from deblur_cli.training.adversarial import GAMES, AdversarialSettings, Adversary, gradient_penalty
 from deblur_cli.training.data import Dice
 from deblur_cli.training.recipe import Recipe, Stage
-from deblur_cli.training.trainer import default_accelerator
 from models.registry import ModelError
 
 CPU = torch.device("cpu")

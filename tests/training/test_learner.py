@@ -5,9 +5,9 @@ import torch
 
 import models
 from deblur_cli.errors import UsageError
+from deblur_cli.training.accelerator import default_accelerator
 from deblur_cli.training.learner import Learner, load_start
 from deblur_cli.training.recipe import Recipe, Stage
-from deblur_cli.training.trainer import default_accelerator
 from models.transfer import VALUES
 from models.weights import save_weights
 
@@ -78,16 +78,6 @@ def test_a_stage_that_would_teach_nothing_is_refused() -> None:
     stages = (Stage(until=0.5), Stage(taught=("last", "la")))
     with pytest.raises(UsageError, match="'ours': 'test-tiny' has no part 'la' that could be taught"):
         Learner(Recipe(model="test-tiny", name="ours", stages=stages), default_accelerator("cpu"))
-
-
-def test_places_of_pixels_keep_all_their_digits_on_a_gpu() -> None:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")  # as some images of torch have it
-    try:
-        default_accelerator("cpu")
-        assert torch.get_float32_matmul_precision() == "highest"
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def test_a_part_that_is_taught_first_may_have_another_shape_than_the_weights_to_begin_with(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deblur_cli.errors import UsageError
+from deblur_cli.training.accelerator import default_accelerator
 from deblur_cli.training.losses import CONTENT_LOSSES, ImageLosses, content_loss, multi_scale, perceptual, transfer
 from deblur_cli.training.recipe import Recipe, Stage
-from deblur_cli.training.trainer import default_accelerator
 from models.blocks import gaussian_pyramid
 from models.transfer import measured_transfer
 from models.vgg import VGG19Features

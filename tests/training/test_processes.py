@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from deblur_cli.training.accelerator import default_accelerator
 from deblur_cli.training.checkpoint import read_checkpoint
-from deblur_cli.training.trainer import default_accelerator
 from models import create_model
 from tests.conftest import Result
 from tests.launching import launch_forked

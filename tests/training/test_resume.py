@@ -9,12 +9,13 @@ import torch
 
 import models
 from deblur_cli.errors import TrainingError
+from deblur_cli.training.accelerator import default_accelerator
 from deblur_cli.training.checkpoint import CHECKPOINT, read_checkpoint, restore_checkpoint
 from deblur_cli.training.curves import Report
 from deblur_cli.training.data import Source
 from deblur_cli.training.learner import Learner
 from deblur_cli.training.recipe import Recipe, recipe_table
-from deblur_cli.training.trainer import CURVES, Limits, default_accelerator, train
+from deblur_cli.training.trainer import CURVES, Limits, train
 from deblur_cli.training.validation import ValidationSet, Validator
 from models.registry import ModelError
 from models.weights import save_weights

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from torch import Tensor
 
 import models
@@ -22,7 +21,7 @@ from deblur_cli.training.data import Dice, Source
 from deblur_cli.training.export import BEST, export_run
 from deblur_cli.training.learner import Learner
 from deblur_cli.training.recipe import Recipe
-from deblur_cli.training.trainer import CURVES, PICTURE, Limits, default_accelerator, train
+from deblur_cli.training.trainer import CURVES, PICTURE, Limits, train
 from deblur_cli.training.validation import ValidationSet, Validator
 from models.weights import save_weights
 from tests.training.runs import AGAINST_A_CRITIC, RECIPE, run
@@ -107,27 +106,6 @@ def test_the_gradient_is_that_of_the_whole_sequence(accelerator: Any, rough: Rec
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
     with pytest.raises(UsageError, match="3 processes cannot share a batch of 4"):
         Learner(RECIPE, SimpleNamespace(process_index=0, num_processes=3))
-
-
-@pytest.mark.parametrize(
-    ("precision", "is_fast", "expected"),
-    [("auto", True, "bf16"), ("auto", False, "no"), ("fp32", True, "no"), ("bf16", False, "bf16")],
-)
-def test_the_precision_is_the_devices_or_what_was_asked_for(
-    precision: str, is_fast: bool, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("deblur_cli.restoration.device.fast_bfloat16", lambda device: is_fast)
-    AcceleratorState._reset_state()  # accelerate has one precision a process
-    try:
-        assert default_accelerator("cpu", precision).mixed_precision == expected
-    finally:
-        AcceleratorState._reset_state()
-
-
-@pytest.mark.parametrize("precision", ["fp16", "half"])
-def test_a_precision_that_is_none_to_train_in_is_refused(precision: str) -> None:
-    with pytest.raises(UsageError, match=precision):
-        default_accelerator("cpu", precision)
 
 
 def test_frames_are_for_recurrent_networks(accelerator: object) -> None:
