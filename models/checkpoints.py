@@ -103,7 +103,13 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, *_UNREADABLE) as error:
+        _require_memory(error, path)
         raise ModelError(f"weights file {path} is damaged or cut short ({error}); fetch it again") from error
+
+
+def _require_memory(error: Exception, path: Path) -> None:
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        raise ModelError(f"weights file {path}: there is not enough memory to read it") from error
 
 
 def _read_torch(path: Path) -> Any:
@@ -113,6 +119,7 @@ def _read_torch(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
+        _require_memory(error, path)
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:
             raise ModelError(

@@ -67,7 +67,8 @@ class ModelInfo:
     half_precision: bool = True
     """Whether bfloat16 and float16 keep the output within 50 dB of float32."""
     parameters: int | None = None
-    """Parameters with the default options; with another count it is another network (`models.check`)."""
+    """Parameters with the default options; with another count it is another network (`models.check`). None where no
+    figure is registered, and for a network built with other options."""
     gmacs: float | None = None
     """Multiply-accumulates for a 256×256 image with the default options, in units of 10⁹, likewise."""
     published: tuple[Score, ...] = field(default=())
@@ -82,8 +83,14 @@ class ModelInfo:
 
     def for_options(self, options: Mapping[str, Any]) -> ModelInfo:
         """The facts of the network built with `options` in place of some of the defaults."""
-        rule = self.multiple_of_rule
-        return replace(self, multiple_of=rule({**self.options, **options}) if callable(rule) else rule)
+        rule, given = self.multiple_of_rule, {**self.options, **options}
+        same = given == self.options
+        return replace(
+            self,
+            multiple_of=rule(given) if callable(rule) else rule,
+            parameters=self.parameters if same else None,
+            gmacs=self.gmacs if same else None,
+        )
 
 
 _REGISTRY: dict[str, ModelInfo] = {}
@@ -155,7 +162,7 @@ def model_info(name: str) -> ModelInfo:
     """
     if name in _REGISTRY:
         return _REGISTRY[name]
-    close = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(list_models())}"
     raise ModelError(f"no network is called '{name}'; {hint}")
 

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import shutil
+import time
 import urllib.request
 from pathlib import Path
 
@@ -26,6 +27,8 @@ WEIGHTS_FILE = "vgg19-dcbb9e9d.pth"
 
 _BASE_URL = "https://download.pytorch.org/models"
 _TIMEOUT = 30.0
+# Seconds after which nobody writes to a part of the file any more.
+_ABANDONED = 3600.0
 """Seconds without a byte after which a server is given up."""
 
 # Deviation of the first layer's weights. Torchvision's is about 0.2. Oxford's own were learned on pixels from 0 to 255,
@@ -151,6 +154,9 @@ def _download(url: str, path: Path) -> None:
         ValueError: no URL, or what came is not what the name of the file promises.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.partial"):  # by a run that was killed, unless it grows
+        if time.time() - left.stat().st_mtime > _ABANDONED:
+            left.unlink(missing_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, beside.open("wb") as file:

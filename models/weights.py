@@ -7,6 +7,7 @@ that says how it was made, what it scores, and its SHA-256.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from models import hub
 from models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from models.measure import macs
 from models.registry import ModelError, ModelInfo, create_model, list_models, model_info
 
 SHIPPED_FOLDER = Path(__file__).parent / "weights"
@@ -54,6 +56,14 @@ class LoadedModel:
     """How the weights were made and what they score; empty where nothing is known."""
     origin: hub.HubFile | None = None
     """The file on the hub that `path` is the cached copy of; None where it did not come from there."""
+
+    @property
+    def gmacs(self) -> float:
+        """Multiply-accumulates for a 256×256 image, in units of 10⁹: the registered figure, or counted."""
+        if self.info.gmacs is not None:
+            return self.info.gmacs
+        side = self.info.padded(256)
+        return macs(copy.deepcopy(self.network).to("meta"), side, side) / 1e9
 
     @property
     def label(self) -> str:

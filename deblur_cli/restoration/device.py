@@ -130,18 +130,24 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def worker(name: str) -> ThreadPoolExecutor:
+def worker(name: str, device: torch.device | None = None) -> ThreadPoolExecutor:
     """An executor of one thread that computes alone, without the other threads of torch.
 
     Those are left to the network: two threads that both used all of them would wait for each other.
+
+    Args:
+        device: where it computes. A new thread's own GPU is the first, and what leaves another GPU's stream for it
+            takes hundreds of megabytes there, if it has them.
     """
     executor = ThreadPoolExecutor(1, name)
     threads = torch.get_num_threads()
-    executor.submit(_compute_alone).result()
+    executor.submit(_compute_alone, device).result()
     torch.set_num_threads(threads)  # libraries that have one number for all threads (MKL) have been told too
     return executor
 
 
-def _compute_alone() -> None:
+def _compute_alone(device: torch.device | None) -> None:
+    if device is not None and device.type == "cuda":
+        torch.cuda.set_device(device)
     torch.get_num_threads()  # a thread's own number is set when torch first looks at it, and would be then
     torch.set_num_threads(1)

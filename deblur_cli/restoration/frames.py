@@ -15,11 +15,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from deblur_cli.errors import DeblurError
 from deblur_cli.media.video import Frame, VideoFormat
 from deblur_cli.restoration import yuv
 from deblur_cli.restoration.courier import Parcel, courier_to
 from deblur_cli.restoration.device import worker
-from deblur_cli.restoration.memory import patiently
+from deblur_cli.restoration.memory import is_out_of_memory, patiently
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.scene_cuts import SceneCuts
 from deblur_cli.restoration.states import SequenceState
@@ -133,7 +134,8 @@ class _Pipeline:
     def run(self, frames: Iterable[Frame], progress: Callable[[int], None], should_stop: Callable[[], bool]) -> Summary:
         source = iter(frames)
         stopped = False
-        with worker("read") as reader, worker("write") as writer:
+        device = self._restorer.device
+        with worker("read", device) as reader, worker("write", device) as writer:
             try:
                 while not self._ended and not (stopped := should_stop()):
                     together = self._restorer.frames_at_a_time(self._video.height, self._video.width)
@@ -183,6 +185,21 @@ class _Pipeline:
         """The restored RGB of each frame; nothing of those that no network works on."""
         if not self._works or not batch:
             return [Parcel([]) for _ in batch]
+        parcels: list[Parcel] = []
+        while len(parcels) < len(batch):
+            most = self._restorer.frames_at_a_time(self._video.height, self._video.width)
+            some = batch[len(parcels) :][:most]
+            try:
+                parcels += self._restored_together(some)
+                continue
+            except (DeblurError, MemoryError, RuntimeError) as error:
+                if len(some) == 1 or not is_out_of_memory(error):
+                    raise
+            # There is no room for so many frames themselves, however few of them go through the network at a time.
+            self._restorer.take_fewer(len(some) // 2)
+        return parcels
+
+    def _restored_together(self, batch: Sequence[_Read]) -> list[Parcel]:
         is_cut = batch[0].is_cut  # recurrent networks get one frame at a time, and others do not ask
         self._cut_count += is_cut
         with torch.inference_mode():

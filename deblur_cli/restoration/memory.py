@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import torch
 
+from deblur_cli.errors import OutOfMemoryError
+
 _WAITS = (0.1, 0.3, 1.0, 3.0)
 """Seconds before each further try where memory ran out: a network gives its own back after each frame."""
 _Result = TypeVar("_Result")
@@ -134,7 +136,7 @@ def _physical_memory() -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, on a GPU or in RAM."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError | OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli.errors import DeblurError, OutOfMemoryError, UsageError
 from deblur_cli.restoration import memory
 from deblur_cli.restoration.device import autocast, resolve_device, resolve_precision
 from deblur_cli.restoration.pixels import Pixels
@@ -86,9 +87,9 @@ class Restorer:
         notify: Callable[[str], None] | None = None,
     ) -> None:
         self.tile, self.overlap = parse_tile(tile), overlap
-        if not isinstance(strength, (int, float)) or not 0.0 <= strength <= 1.0:
+        if not isinstance(strength, Real) or not 0.0 <= strength <= 1.0:
             raise UsageError(f"a strength of {strength} makes no sense; it goes from 0 (nothing) to 1 (all)")
-        if memory_limit is not None and (not isinstance(memory_limit, (int, float)) or memory_limit <= 0):
+        if memory_limit is not None and (not isinstance(memory_limit, Real) or memory_limit <= 0):
             raise UsageError(f"a memory limit of {memory_limit} bytes makes no sense; it is a number above 0")
         self.device = resolve_device(device)
         if self.device.type == "cpu":
@@ -96,12 +97,12 @@ class Restorer:
         self.model = _placed(model, self.device)
         self.first_precision = resolve_precision(precision, self.device, self.model.info.half_precision)
         self.precision = self.first_precision
-        self.strength = strength
+        self.strength = float(strength)
         self._planner = TilePlanner(self.model, self.device, self.tile, overlap, memory_limit)
         self._notify = _log.warning if notify is None else notify
         self._told: set[str] = set()
         self._batch = 1 if self.device.type == "cpu" else _BATCH
-        self._together = 1  # tiles, or frames, that last went through together
+        self._together = 0  # tiles, or frames, that last went through together; none yet
         self._logged: TilePlan | None = None
         source = f"{self.model.path}, sha256 {self.model.sha256}" if self.model.path else "untrained"
         threads = f", {counted(torch.get_num_threads(), 'thread')}" if self.device.type == "cpu" else ""
@@ -158,7 +159,7 @@ class Restorer:
         height, width = blurred.shape[2:]
 
         def attempt(plan: TilePlan) -> Tensor:
-            restored = torch.empty_like(blurred, memory_format=torch.contiguous_format)
+            restored = self._room_for(blurred)
             size = self._batch_size(plan, len(blurred)) if plan.tile_count == 1 else 1
             for some, target in zip(blurred.split(size), restored.split(size), strict=True):
                 self._follow(plan, _reader(some), _writer(target), images=len(some))
@@ -191,7 +192,7 @@ class Restorer:
             raise UsageError(f"the state of frames of another size cannot be given with one of {width}×{height}")
 
         def attempt(plan: TilePlan) -> tuple[Tensor, FrameState]:
-            restored = torch.empty_like(blurred, memory_format=torch.contiguous_format)
+            restored = self._room_for(blurred)
             anew: Sequence[Any] = [None] * plan.tile_count
             tiles = state.tiles if state is not None and state.plan == plan else anew
             following = FrameState(plan, self._follow(plan, _reader(blurred), _writer(restored), tiles))
@@ -210,6 +211,10 @@ class Restorer:
         plan = self._planner.plan(height, width)
         return self._batch_size(plan, self._batch) if plan.tile_count == 1 else 1
 
+    def take_fewer(self, frames: int) -> None:
+        """Let `frames_at_a_time` be so many at most: there was no memory for more of them."""
+        self._batch = min(self._batch, frames)
+
     def _within_memory(
         self, height: int, width: int, attempt: Callable[[TilePlan], _Result], plan: TilePlan | None = None
     ) -> _Result:
@@ -219,13 +224,15 @@ class Restorer:
         before, began = self._planner.largest_tile, time.perf_counter()
         while True:
             plan = plan or self._planner.plan(height, width)
-            self._together = 1
+            self._together = 0
             try:
                 result = attempt(plan)
                 break
             except (MemoryError, RuntimeError) as error:
                 if not memory.is_out_of_memory(error):
                     raise
+                if self._together == 0:
+                    raise OutOfMemoryError(f"there is no room for the restored {width}×{height} pixels") from error
             # Only here, with the exception gone, are the tensors of the frames it held free.
             memory.empty_cache(self.device)
             if self._together > 1:
@@ -315,7 +322,11 @@ class Restorer:
         return blurred.detach().to(self.device, torch.float32)
 
     def _applied(self, blurred: Tensor, restored: Tensor) -> Tensor:
-        return torch.lerp(blurred, restored, self.strength) if self.strength != 1.0 else restored
+        return torch.lerp(blurred, restored, self.strength, out=restored) if self.strength != 1.0 else restored
+
+    def _room_for(self, blurred: Tensor) -> Tensor:
+        """What frames are restored into; smaller tiles would not help where there is no memory for it."""
+        return memory.patiently(self.device, lambda: torch.empty_like(blurred, memory_format=torch.contiguous_format))
 
     def _tell(self, message: str) -> None:
         if message not in self._told:

@@ -38,6 +38,8 @@ SEGMENT_SECONDS = 10.0
 """About how long the restoration of a segment takes: what a power cut costs at most."""
 LEAST_FRAMES, MOST_FRAMES = 24, 240
 """Of a segment. Each begins with a key frame, and short ones make the file larger."""
+SLOWEST_SECONDS, FEWEST_FRAMES = 60.0, 6
+"""Where so few frames take longer than this, there are fewer of them, but never fewer than that."""
 _GMACS_A_SECOND = {"cpu": 100.0, "cuda": 10_000.0, "mps": 1_000.0}
 """Multiply-accumulates, in units of 10⁹, that a device of a kind does in about a second."""
 
@@ -53,8 +55,6 @@ class VideoResult:
     height: int
     before: int = 0
     """How many of them an earlier run had done."""
-    cuts: int = 0
-    """How many scene cuts a recurrent network was told of in this run."""
     warnings: tuple[str, ...] = ()
     """What could not be kept, or should be known; one line each."""
     damaged: str | None = None
@@ -126,14 +126,13 @@ def restore_video(
 
 
 def segment_length(restorer: Restorer, video: VideoFormat) -> int:
-    """Frames of a segment: what takes about ten seconds by an estimate that depends on the network, the size of the
-    frames and the kind of device alone, so that it is the same each time.
+    """Frames of a segment: what takes about ten seconds, or a minute where the network is slow, by an estimate that
+    depends on the network, the size of the frames and the kind of device alone, so that it is the same each time.
     """
-    gmacs = (restorer.model.info.gmacs or 0.0) * video.width * video.height / 256**2
-    if not gmacs:
-        return MOST_FRAMES
-    frames = SEGMENT_SECONDS * _GMACS_A_SECOND[restorer.device.type] / gmacs
-    return round(min(max(frames, LEAST_FRAMES), MOST_FRAMES))
+    gmacs = restorer.model.gmacs * video.width * video.height / 256**2
+    a_second = _GMACS_A_SECOND[restorer.device.type] / gmacs if gmacs else math.inf
+    least = min(LEAST_FRAMES, max(FEWEST_FRAMES, SLOWEST_SECONDS * a_second))
+    return round(min(max(SEGMENT_SECONDS * a_second, least), MOST_FRAMES))
 
 
 def shown_left(reader: Reader, target: Path, settings: VideoSettings) -> Side:
@@ -179,7 +178,6 @@ class _Job:
         self.expected = expected_frames(reader, settings)
         self.warnings = [journal.lost] if journal.lost else []
         self.undecodable_before = journal.undecodable
-        self.cuts = 0
 
     def run(self, progress: Callable[[int, int | None], None], should_stop: Callable[[], bool]) -> VideoResult:
         before = self.journal.frames
@@ -201,7 +199,6 @@ class _Job:
             width=self.reader.video.width,
             height=self.reader.video.height,
             before=before,
-            cuts=self.cuts,
             warnings=tuple(dict.fromkeys([*self.warnings, *self.journal.notes, *self.reader.warnings])),
             damaged=self.journal.damaged or self.reader.damaged,
             undecodable=self.undecodable_before + self.reader.undecodable,
@@ -284,7 +281,6 @@ class _Job:
         digest, size = _digest(part.last), self.output.size(number)
         segment = Segment(name, summary.frames, part.last.pts, digest, size, part.repeated)
         self.journal.add(segment, summary.state)
-        self.cuts += summary.cuts
 
     def _finish(self) -> None:
         if not self.journal.segments:

@@ -29,6 +29,21 @@ NAFNET = {"width": 2, "encoders": (1,), "middle": 1, "decoders": (1,)}
 # --- damaged and hostile files
 
 
+@pytest.mark.parametrize("form", ["safetensors", "pth"])
+def test_weights_that_do_not_fit_into_memory_are_not_called_damaged(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    file = tmp_path / f"large.{form}"
+    tensors = {"a": torch.zeros(1)}
+    safetensors.torch.save_file(tensors, file) if form == "safetensors" else torch.save(tensors, file)
+    monkeypatch.setattr("models.checkpoints.safe_open", full)
+    monkeypatch.setattr(torch, "load", full)
+    assert refusal(file) == f"weights file {file}: there is not enough memory to read it"
+
+
 class Malicious:
     """Unpickled without care, it makes a file."""
 

@@ -84,3 +84,14 @@ def test_multiple_of_may_follow_the_options(own_registry: None) -> None:
     assert model_info("deep").multiple_of == 8
     assert model_info("deep").for_options({"depth": 5}).multiple_of == 32
     assert model_info("test-tiny").for_options({"width": 2}).multiple_of == 4
+
+
+def test_figures_are_those_of_the_default_options(own_registry: None) -> None:
+    register_model("deep", "any depth", parameters=3, gmacs=0.5)(lambda depth=3: nn.Identity())
+    same, other = (model_info("deep").for_options({"depth": depth}) for depth in (3, 4))
+    assert (same.parameters, same.gmacs, other.parameters, other.gmacs) == (3, 0.5, None, None)
+
+
+def test_suggestions_are_networks_that_are_listed() -> None:
+    with pytest.raises(ModelError, match=r"no network is called 'tiny'; there are autoencoder, base, "):
+        model_info("tiny")

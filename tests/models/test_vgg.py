@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -191,6 +192,16 @@ def test_weights_are_fetched_once_and_then_come_from_the_cache(server: Server, c
     assert [path.name for path in cache.iterdir()] == [vgg.WEIGHTS_FILE]
     assert all(torch.equal(tensor, weights()[name]) for name, tensor in first.items())
     assert all(torch.equal(tensor, first[name]) for name, tensor in again.items())
+
+
+def test_what_a_killed_fetch_has_left_goes_and_what_is_being_fetched_stays(server: Server, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    left, growing = (cache / f".{vgg.WEIGHTS_FILE}.{number}.partial" for number in (1, 2))
+    left.touch()
+    os.utime(left, (0, 0))
+    growing.touch()
+    load_vgg()
+    assert not left.exists() and growing.exists()
 
 
 def test_without_xdg_the_cache_is_in_the_home_folder(

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from models import ModelError, create_model, list_models, load_model, registry, weights
-from models.weights import save_weights, shipped_weights
+from models.weights import save_weights, shipped_weights, untrained_model
 from tests.models.helpers import refusal, small
 
 NAFNET = {"width": 2, "encoders": (1,), "middle": 1, "decoders": (1,)}
@@ -181,6 +181,14 @@ def test_an_unknown_name_suggests_and_a_missing_path_is_named(tmp_path: Path) ->
         load_model("mine.pth")
     assert "No such file" in refusal(tmp_path / "none")
     assert "directory" in refusal(tmp_path)
+
+
+def test_the_cost_is_that_of_the_options_that_the_weights_have(tmp_path: Path) -> None:
+    for width, expected in ((8, 2 * 3 * 8 * 9), (4, 2 * 3 * 4 * 9)):
+        file = tmp_path / f"{width}.safetensors"
+        save_weights(create_model("test-tiny", width=width), file, name="test-tiny", options={"width": width}, card={})
+        assert load_model(file).gmacs == pytest.approx(expected * 256 * 256 / 1e9)
+    assert untrained_model("nafnet").gmacs == untrained_model("nafnet").info.gmacs
 
 
 # --- files of others

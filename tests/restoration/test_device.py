@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
@@ -127,6 +129,16 @@ def test_autocast_computes_in_the_precision() -> None:
         assert (weight @ weight).dtype == torch.bfloat16
     with devices.autocast(CPU, "fp32"):
         assert (weight @ weight).dtype == torch.float32
+
+
+def test_a_worker_for_a_gpu_has_it_for_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[torch.device, str]] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: told.append((device, threading.current_thread().name)))
+    for device in (None, CPU, torch.device("cuda:1")):
+        with devices.worker("read", device):
+            pass
+    ((told_of, thread),) = told
+    assert told_of == torch.device("cuda:1") and thread.startswith("read")
 
 
 def test_a_worker_computes_alone_and_leaves_the_others_their_threads() -> None:

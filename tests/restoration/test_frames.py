@@ -107,25 +107,6 @@ def test_batches_agree_with_frame_by_frame_exactly(strength: float) -> None:
     assert [shape[0] for shape in network.seen if shape[2] == 40] == [3, 3, 2]
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_stays_so() -> None:
-    network, said = Apply(lambda blurred: blurred), list[str]()
-
-    def fits(blurred: Tensor) -> Tensor:
-        if len(blurred) > 2:
-            raise MemoryError
-        return 1 - blurred
-
-    network.function = fits
-    restorer = restorer_of(loaded(network), notify=said.append)
-    restorer._batch = 8  # what a GPU has
-    written, _ = run([random_frame(GREY, number) for number in range(20)], GREY, restorer)
-    assert_same(written, [Frame((255 - f.planes[0],), f.pts) for f in (random_frame(GREY, n) for n in range(20))])
-    sizes = [shape[0] for shape in network.seen if shape[2] == 48]
-    assert sizes.count(8) == sizes.count(4) == 1
-    assert set(sizes[2:]) == {2}
-    assert not said  # nothing that shows
-
-
 @given(
     reading=st.lists(st.sampled_from([0.0, 0.002]), min_size=1, max_size=4),
     writing=st.lists(st.sampled_from([0.0, 0.002]), min_size=1, max_size=4),

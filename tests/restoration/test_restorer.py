@@ -326,6 +326,10 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], words: str) -
         Restorer("test-tiny", **({"device": "cpu"} | options))
 
 
+def test_a_strength_of_numpy_s_is_a_number() -> None:
+    assert Restorer("test-tiny", device="cpu", strength=np.float32(0.5)).strength == 0.5
+
+
 def test_an_unknown_network_is_refused() -> None:
-    with pytest.raises(ModelError, match="test-tiny"):
-        Restorer("test-tiyn", device="cpu")
+    with pytest.raises(ModelError, match=r"did you mean lite\?"):
+        Restorer("litte", device="cpu")

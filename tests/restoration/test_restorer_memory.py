@@ -244,10 +244,14 @@ def test_only_when_the_smallest_tile_fails_it_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("network", ["test-tiny", "test-tiny-recurrent"])
-@pytest.mark.parametrize("step", ["empty_like", "lerp"])
-def test_memory_that_runs_out_around_the_network_makes_smaller_tiles(
-    network: str, step: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("step", "expected_words"),
+    [("empty_like", []), ("lerp", ["memory is short: going on in tiles of at most 150 pixels"])],
+)
+def test_memory_that_runs_out_around_the_network_is_waited_for_or_makes_smaller_tiles(
+    network: str, step: str, expected_words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(memory, "_WAITS", (0.0, 0.0))
     said, frame = list[str](), torch.rand(1, 3, 200, 300)
     restorer = Restorer(network, device="cpu", tile=0, strength=0.5, notify=said.append)
     expected, _ = restorer.restore_frame(frame)
@@ -261,8 +265,21 @@ def test_memory_that_runs_out_around_the_network_makes_smaller_tiles(
     monkeypatch.setattr(torch, step, fails_once)
     restored, _ = restorer.restore_frame(frame)
     torch.testing.assert_close(restored, expected)
-    assert said == ["memory is short: going on in tiles of at most 150 pixels"]
+    assert said == expected_words
     restored.mul_(2)  # an ordinary tensor, not one of inference mode
+
+
+def test_where_there_is_no_room_for_what_is_restored_no_tile_gets_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: Any, **options: Any) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(memory, "_WAITS", ())
+    restorer = Restorer("test-tiny", device="cpu", tile=128, overlap=0, notify=pytest.fail)
+    with monkeypatch.context() as context, pytest.raises(OutOfMemoryError, match="no room for the restored 300×200"):
+        context.setattr(torch, "empty_like", fails)
+        restorer.restore_frame(torch.rand(1, 3, 200, 300))
+    assert restorer._planner.plan(200, 300).tile_width == 128 or restorer._planner.plan(200, 300).tile_count == 6
+    restorer.restore_frame(torch.rand(1, 3, 200, 300))
 
 
 def test_other_faults_of_a_network_are_not_taken_for_memory() -> None:
