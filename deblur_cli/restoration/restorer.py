@@ -7,7 +7,6 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
-from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,9 +86,9 @@ class Restorer:
         notify: Callable[[str], None] | None = None,
     ) -> None:
         self.tile, self.overlap = parse_tile(tile), overlap
-        if not isinstance(strength, Real) or not 0.0 <= strength <= 1.0:
+        if not isinstance(strength, (int, float, np.number)) or not 0.0 <= strength <= 1.0:
             raise UsageError(f"a strength of {strength} makes no sense; it goes from 0 (nothing) to 1 (all)")
-        if memory_limit is not None and (not isinstance(memory_limit, Real) or memory_limit <= 0):
+        if memory_limit is not None and (not isinstance(memory_limit, (int, float, np.number)) or memory_limit <= 0):
             raise UsageError(f"a memory limit of {memory_limit} bytes makes no sense; it is a number above 0")
         self.device = resolve_device(device)
         if self.device.type == "cpu":
