@@ -20,7 +20,12 @@ def synth(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pairs, in GOPRO's layout.")],
     count: Annotated[int, typer.Option("--count", min=1, help="Pairs to make of each photo.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed, the same pairs. Give each split another: photos of one name get one blur.")] = 1,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed", help="The same seed, the same pairs. Give each split another: photos of one name get one blur."
+        ),
+    ] = 1,
     length: Annotated[
         tuple[float, float], typer.Option("--length", help="Shortest and longest path of the camera, in pixels.")
     ] = (2.0, 40.0),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import exif, keeping
+from deblur_cli.media import exif, keeping, xmp
 from deblur_cli.media.boxes import boxes, has_gain_map, left_behind
 from deblur_cli.media.photo import AvifFacts, Photo
 from deblur_cli.media.pixels import open_image, pack, refuse_animation, unpack
@@ -68,13 +68,17 @@ def read(data: bytes) -> Photo:
     refuse_animation(image)
     pixels, alpha = unpack(image)
     info = image.info
+    block, packet = exif.normalised(info.get("exif")), info.get("xmp") or b""
+    if exif.orientation(block) is None:
+        # No box turns the picture, and no other program would do it for the sake of the XMP.
+        packet = xmp.upright(packet, 1, image.size)
     return Photo(
         pixels,
         "AVIF",
         alpha,
-        exif=exif.normalised(info.get("exif")),
+        exif=block,
         icc=info.get("icc_profile") or b"",
-        xmp=info.get("xmp") or b"",
+        xmp=packet,
         facts=facts,
         warnings=_notes(data),
     )
@@ -92,9 +96,6 @@ def _with_colour(encoded: bytes, colour: tuple[int, int]) -> bytes:
 def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
     """An AVIF of `photo` (uint8), with the chroma of a source that was an AVIF, and its coded colour."""
     facts = photo.facts if isinstance(photo.facts, AvifFacts) else None
-    height, width = photo.pixels.shape[:2]
-    if max(height, width) > 65535:
-        raise PhotoError(f"{width}×{height} pixels: an AVIF has at most 65535 a side; write PNG or TIFF")
     image = pack(photo.pixels, photo.alpha)
     stream = io.BytesIO()
     settings = {} if image.mode == "L" else {"subsampling": facts.subsampling if facts else "4:4:4"}

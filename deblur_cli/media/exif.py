@@ -3,7 +3,8 @@
 An EXIF block is a small TIFF file: a header, a directory of 12-byte entries, values at offsets. Rewriting it moves the
 values, and camera makers' notes hold offsets of their own that then point nowhere. So what can be done in place is done
 in place (`upright`, `without_orientation`). Only where a block must move into or out of a TIFF file, whose own first
-directory carries the tags, is it taken apart and put together again (`parse`, `assemble`).
+directory carries the tags, is it taken apart and put together again (`parse`, `assemble`), and even then makers' notes
+stay where they were (`in_place`, `block_of`).
 
 Layout after TIFF 6.0 (Adobe 1992), section 2, and Exif 2.32 (CIPA DC-008), section 4.6.
 """
@@ -25,6 +26,8 @@ RESOLUTION_X, RESOLUTION_Y, RESOLUTION_UNIT = 282, 283, 296
 
 PREFIX = b"Exif\x00\x00"
 """What stands before the block in a JPEG segment."""
+LONGEST = 65527
+"""The most bytes of a block that a JPEG segment holds."""
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I"}
 # The last is EXIF 3.0's text in UTF-8.
@@ -269,14 +272,22 @@ def _directory(block: bytes, order: str, offset: int, depth: int) -> Directory:
     return found
 
 
+def notes_at(block: bytes) -> int | None:
+    """Where in a block, or in a whole TIFF file, the makers' notes stand; None without any that could hold offsets."""
+    order = byte_order(block)
+    _, *details = _main_and_exif(block, order) if order else [{}]
+    place = details[0].get(MAKER_NOTE) if details else None
+    return place.value if place and place.value != place.position + 8 else None
+
+
 def in_place(block: bytes) -> Directory:
     """What a first directory must point to in a file that has the whole block at its beginning; empty where it need not
     be there, for want of makers' notes.
     """
     order = byte_order(block)
-    main, *details = _main_and_exif(block, order) if order else [{}]
-    if order is None or not details or MAKER_NOTE not in details[0]:
+    if order is None or notes_at(block) is None:
         return {}
+    main = _main_and_exif(block, order)[0]
     found = {tag: _integer(block, order, main[tag]) for tag in (EXIF_DIRECTORY, GPS_DIRECTORY) if tag in main}
     return {tag: Entry(4, 1, struct.pack(order + "I", offset)) for tag, offset in found.items()}
 
@@ -299,9 +310,22 @@ def assemble(order: str, directory: Directory, base: int) -> bytes:
     return bytes(out)
 
 
-def block_of(order: str, directory: Directory) -> bytes:
-    """A whole block, header and all, for `directory`; empty when there is nothing in it."""
+def block_of(order: str, directory: Directory, at: int | None = None) -> bytes:
+    """A whole block, header and all, for `directory`; empty when there is nothing in it.
+
+    `at`: the position in the block of makers' notes, where they must have a certain one (8 or more).
+    """
     if not directory:
         return b""
-    header = (b"II*\x00" if order == "<" else b"MM\x00*") + struct.pack(order + "I", 8)
-    return header + assemble(order, directory, 8)
+    front = b""
+    details = directory.get(EXIF_DIRECTORY)
+    notes = details.get(MAKER_NOTE) if isinstance(details, dict) else None
+    if at is not None and isinstance(details, dict) and isinstance(notes, Entry) and len(notes.value) > 4:
+        front = bytes(at - 8) + notes.value
+        front += bytes(len(front) % 2)
+        # As wide as an offset, this is written into its entry as it is.
+        pointer = notes._replace(value=struct.pack(order + "I", at))
+        directory = directory | {EXIF_DIRECTORY: details | {MAKER_NOTE: pointer}}
+    start = 8 + len(front)
+    header = (b"II*\x00" if order == "<" else b"MM\x00*") + struct.pack(order + "I", start)
+    return header + front + assemble(order, directory, start)

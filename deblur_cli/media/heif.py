@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media import exif, keeping, xmp
+from deblur_cli.media import exif, keeping, limits, xmp
 from deblur_cli.media.boxes import has_gain_map, left_behind
 from deblur_cli.media.photo import HeifFacts, Photo
 from deblur_cli.media.pixels import check_size, joined, unpremultiplied
 
 DEFAULT_QUALITY = 90
+_TILE = 4096
+"""Height and width of the tiles that a picture too large for the encoder is put together from."""
 _CODED = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
 
 
@@ -25,7 +27,29 @@ def _notes(container: Any, info: dict[str, Any], data: bytes) -> list[str]:
         notes.append("the depth map is not kept")
     if info.get("aux") or has_gain_map(data):
         notes.append("auxiliary pictures (gain map, mattes) are not kept")
+    if info.get("heif"):
+        notes.append("the camera's matrices, as of a spatial photo, are not kept")
+    if len(_items(info)) < len(info["metadata"]):
+        notes.append("metadata of a kind that cannot be written is not kept")
     return notes + left_behind(data)
+
+
+def _items(info: dict[str, Any]) -> list[dict[str, Any]]:
+    """Items of metadata beside EXIF and XMP that can be written again; of one with a URI, that would be lost."""
+    kinds = [(item, item["type"]) for item in info["metadata"]]
+    return [item for item, kind in kinds if len(kind) == 4 and kind.isascii() and kind != "uri "]
+
+
+def _beside(info: dict[str, Any], *, turned: bool) -> dict[str, Any]:
+    """What else the file says of the picture, as it is to be written; `turned`: rows have become columns."""
+    found = {name: info[name] for name in keeping.HEIF_LIGHT if name in info}
+    across, down = info.get("pixel_aspect_ratio") or (1, 1)
+    if across != down and across and down:
+        # It is that of the pixels as they are stored.
+        found["pixel_aspect_ratio"] = (down, across) if turned else (across, down)
+    if items := _items(info):
+        found["metadata"] = items
+    return found
 
 
 def _full_range(array: np.ndarray, depth: int) -> np.ndarray:
@@ -65,6 +89,7 @@ def read(data: bytes) -> Photo:
     coded = info.get("nclx_profile")
     block = exif.normalised(info.get("exif"))
     orientation = exif.orientation(block) or 1
+    turned = orientation > 4
     notes = _notes(container, info, data)
     if info.get("exif") and not block:
         notes.append("its EXIF is damaged and is not kept")
@@ -73,11 +98,16 @@ def read(data: bytes) -> Photo:
         "HEIF",
         alpha,
         # The rotation is in boxes of its own and already applied; the tag is a copy of it for other programs.
-        exif=exif.upright(block, turned=orientation > 4),
+        exif=exif.upright(block, turned=turned),
         icc=info.get("icc_profile") or b"",
         xmp=xmp.upright(info.get("xmp") or b"", orientation, picture.size),
         depth=depth,
-        facts=HeifFacts(depth, int(info.get("chroma", 420)), {key: coded[key] for key in _CODED} if coded else None),
+        facts=HeifFacts(
+            depth,
+            int(info.get("chroma", 420)),
+            {key: coded[key] for key in _CODED} if coded else None,
+            _beside(info, turned=turned),
+        ),
         warnings=notes,
     )
 
@@ -102,6 +132,8 @@ def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
         top = (1 << depth) - 1
         values = (array.astype(np.uint32) * top + 32767) // 65535
         array = (values << (16 - depth)).astype("<u2")
+    if facts:
+        settings |= facts.beside
     if facts and facts.colour:
         settings |= facts.colour
     elif coded := keeping.coded_colour(photo):
@@ -111,15 +143,9 @@ def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
         if value:
             settings[key] = value
     height, width = array.shape[:2]
+    if height * width > limits.HEIC_PIXELS:
+        settings["tile_size"] = _TILE
     stream = io.BytesIO()
     picture = pillow_heif.from_bytes(mode, (width, height), np.ascontiguousarray(array).tobytes())
-    try:
-        picture.save(stream, quality=DEFAULT_QUALITY if quality is None else quality, **settings)
-    except RuntimeError as error:
-        if "could not be opened" not in str(error):
-            raise
-        # HEVC allows long sides to large pictures only.
-        raise PhotoError(
-            f"{width}×{height} pixels: too long, or too narrow for its length, for HEIC; write PNG or TIFF"
-        ) from error
+    picture.save(stream, quality=DEFAULT_QUALITY if quality is None else quality, **settings)
     return stream.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -12,12 +12,11 @@ import numpy as np
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.media import colour, exif, extended_xmp, keeping, photoshop
-from deblur_cli.media.photo import JpegFacts, Photo
+from deblur_cli.media.photo import Facts, JpegFacts, Photo, TiffFacts
 from deblur_cli.media.pixels import check_size, open_image, pack, unpack
 
 DEFAULT_QUALITY = 95
 _LONGEST_SEGMENT = 65533
-_PHOTOSHOP = b"Photoshop 3.0\x00"
 _PICTURES = b"MPF\x00"
 _PLAIN_XMP = b"http://ns.adobe.com/xap/1.0/\x00"
 # Segments that are written anew, or belong to further pictures; of their kinds nothing else is kept, but for APP1.
@@ -145,15 +144,12 @@ def _facts(image: Any, data: bytes) -> tuple[JpegFacts, list[str]]:
 
 def _without_thumbnail(segments: list[bytes]) -> list[bytes]:
     """Kept segments, of Photoshop's resources all but the thumbnail; one resource may lie in several segments."""
-    resources = [segment for segment in segments if segment[1] == 0xED and segment[4:].startswith(_PHOTOSHOP)]
-    others = [segment for segment in segments if segment not in resources]
-    whole = b"".join(segment[4 + len(_PHOTOSHOP) :] for segment in resources)
+    whole = photoshop.of_segments(segments)
     rest = photoshop.without_thumbnail(whole)
     if rest == whole:
         return segments
-    room = _LONGEST_SEGMENT - len(_PHOTOSHOP)
-    parts = [_PHOTOSHOP + rest[at : at + room] for at in range(0, len(rest), room)]
-    return [*others, *(b"\xff\xed" + (2 + len(part)).to_bytes(2, "big") + part for part in parts)]
+    others = [segment for segment in segments if not photoshop.is_segment(segment)]
+    return [*others, *photoshop.segments(rest)]
 
 
 def _refuse_other_kinds(data: bytes) -> None:
@@ -233,28 +229,31 @@ def _settings(photo: Photo, quality: int | None, notes: list[str]) -> dict[str, 
     return settings
 
 
+def _segments_of(facts: Facts | None) -> Sequence[bytes]:
+    """The segments that a JPEG keeps of its source: a JPEG's as they were, a TIFF's IPTC and Photoshop data."""
+    if isinstance(facts, JpegFacts):
+        return facts.segments
+    return photoshop.segments(photoshop.of_tags(facts.tags)) if isinstance(facts, TiffFacts) else ()
+
+
 def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
     """A JPEG of `photo` (uint8, no alpha); what cannot be kept goes into `notes`."""
     from PIL import ImageFile
 
-    height, width = photo.pixels.shape[:2]
-    if max(height, width) > 65500:
-        raise PhotoError(f"{width}×{height} pixels: a JPEG has at most 65500 a side; write PNG or TIFF")
     image = colour.to_cmyk(photo.pixels, photo.icc, photo.inks) if photo.cmyk else pack(photo.pixels, None)
     settings = _settings(photo, quality, notes)
-    extra = b""
-    for segment in photo.facts.segments if isinstance(photo.facts, JpegFacts) else ():
-        extra += segment
+    extra = b"".join(_segments_of(photo.facts))
     if photo.exif:
-        if len(photo.exif) + len(exif.PREFIX) > _LONGEST_SEGMENT:
+        if len(photo.exif) > exif.LONGEST:
             notes.append("the EXIF is longer than a JPEG segment and is not kept")
         else:
             settings["exif"] = exif.PREFIX + photo.exif
     if photo.xmp:
-        if len(photo.xmp) + len(_PLAIN_XMP) > _LONGEST_SEGMENT:
-            notes.append("the XMP is longer than a JPEG segment and is not kept")
-        else:
-            settings["xmp"] = photo.xmp
+        try:
+            settings["xmp"], further = extended_xmp.split(photo.xmp, _LONGEST_SEGMENT - len(_PLAIN_XMP))
+            extra += b"".join(further)
+        except ValueError:
+            notes.append("the XMP is longer than a JPEG segment, cannot be divided, and is not kept")
     if photo.dpi:
         settings["dpi"] = tuple(min(65535, max(1, round(dots))) for dots in photo.dpi)
     # Optimised and progressive files leave the encoder in one piece, and Pillow's guess of its size is short for noise.

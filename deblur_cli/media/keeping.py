@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
+from typing import Any
 
-from deblur_cli.media import exif, extended_xmp
+from deblur_cli.media import exif, extended_xmp, photoshop
 from deblur_cli.media.formats import WRITABLE
 from deblur_cli.media.photo import AvifFacts, HeifFacts, JpegFacts, Photo, PngFacts, TiffFacts
 
-# Primaries and transfer (ITU-T H.273) of sRGB, or as good as that: BT.709 and unspecified, BT.709's and BT.601's curve.
-_PLAIN = frozenset((primaries, transfer) for primaries in (1, 2) for transfer in (1, 2, 6, 13))
+PLAIN = frozenset((primaries, transfer) for primaries in (1, 2) for transfer in (1, 2, 6, 13))
+"""Primaries and transfer (ITU-T H.273) of sRGB, which every untagged picture is taken for, or as good as that: BT.709
+and unspecified, BT.709's and BT.601's curve."""
 # Chunks of a PNG about its colours, and what they say of sRGB.
 _COLOURS = {
     b"gAMA": ("gamma", struct.pack(">I", 45455)),
@@ -17,9 +20,17 @@ _COLOURS = {
 }
 _MASTERING = frozenset((b"mDCV", b"mDCv", b"cLLI", b"cLLi"))
 _TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_COMMENT = b"Comment\x00"
 _SEGMENTS = {0xE1: (extended_xmp.PREFIX, "extended XMP"), 0xED: (b"Photoshop", "IPTC and Photoshop data")}
 _GEOTIFF = (33550, 33922, 34264, 34735, 34736, 34737)
-_TAGS = {33723: "IPTC", 34377: "Photoshop data"} | dict.fromkeys(_GEOTIFF, "GeoTIFF")
+_TAGS = {photoshop.IPTC_TAG: "IPTC", photoshop.TAG: "Photoshop data"} | dict.fromkeys(_GEOTIFF, "GeoTIFF")
+HEIF_LIGHT = {
+    "content_light_level": "mastering data",
+    "mastering_display_colour_volume": "mastering data",
+    "ambient_viewing_environment": "viewing conditions",
+    "nominal_diffuse_white_luminance": "viewing conditions",
+}
+"""Properties of a HEIF about light, by pillow-heif's names, and what they are called."""
 NO_CREDENTIALS = "the content credentials (C2PA) sign the old pixels and are not kept"
 CLIP = b"ftyp"
 """What the clip of a motion photo has at its beginning."""
@@ -40,13 +51,25 @@ def coded_colour(photo: Photo) -> tuple[int, int] | None:
     elif isinstance(facts, HeifFacts) and facts.colour:
         # libheif's numbers are those of H.273.
         colour = facts.colour["color_primaries"], facts.colour["transfer_characteristics"]
-    return None if photo.icc or colour is None or colour in _PLAIN or max(colour) > 255 else colour
+    return None if photo.icc or colour is None or colour in PLAIN or max(colour) > 255 else colour
 
 
 def has_depth(photo: Photo) -> bool:
     """Whether there is a depth map in the photo's XMP or its extension, as Google's portraits have it."""
     segments = photo.facts.segments if isinstance(photo.facts, JpegFacts) else ()
     return any(b"GDepth:Data" in each for each in (photo.xmp, *segments))
+
+
+def as_text(comment: bytes) -> PngFacts | None:
+    """The comment of a file of another format as the text of a PNG; None where it is empty."""
+    comment = comment.replace(b"\x00", b"")
+    return PngFacts(((b"tEXt", _COMMENT + comment),)) if comment else None
+
+
+def comment_of(photo: Photo) -> bytes:
+    """What `as_text` made a text of; empty where there is none."""
+    chunks = photo.facts.chunks if isinstance(photo.facts, PngFacts) else ()
+    return b"".join(text.removeprefix(_COMMENT) for kind, text in chunks if text.startswith(_COMMENT))
 
 
 def behind(rest: bytes) -> list[str]:
@@ -73,15 +96,26 @@ def _only_its_own(photo: Photo, format: str) -> list[str]:  # noqa: A002
     """What the photo's own format has beside pixels, EXIF, ICC and XMP, and `format`, another, is written without."""
     facts = photo.facts
     if isinstance(facts, JpegFacts):
-        return [_segment(segment[1], segment[4:]) for segment in facts.segments]
+        left = [each for each in facts.segments if not (format == "TIFF" and photoshop.is_segment(each))]
+        return [_segment(segment[1], segment[4:]) for segment in left]
     if isinstance(facts, PngFacts):
         return [] if format == "PNG" else _chunks(dict(facts.chunks), has_profile=bool(photo.icc))
     if isinstance(facts, TiffFacts):
-        return [_TAGS.get(tag, "other tags") for tag in facts.tags]
+        placed = (photoshop.TAG, photoshop.IPTC_TAG) if format == "JPEG" else ()
+        return [_TAGS.get(tag, "other tags") for tag in facts.tags if tag not in placed]
+    lost = _beside(facts.beside) if isinstance(facts, HeifFacts) else []
     colour = coded_colour(photo)
-    if colour is None or format in _WITH_CODED_COLOUR:
-        return []
-    return [f"coded colour (primaries {colour[0]}, transfer {colour[1]})"]
+    if colour is not None and format not in _WITH_CODED_COLOUR:
+        lost.append(f"coded colour (primaries {colour[0]}, transfer {colour[1]})")
+    return lost
+
+
+def _beside(beside: Mapping[str, Any]) -> list[str]:
+    """What a HEIF says beside its colours, in words."""
+    lost = [words for name, words in HEIF_LIGHT.items() if name in beside]
+    if "pixel_aspect_ratio" in beside:
+        lost.append("pixel aspect ratio")
+    return lost + ["IPTC" if item["type"] == "iptc" else "other metadata" for item in beside.get("metadata", ())]
 
 
 def _segment(marker: int, payload: bytes) -> str:
@@ -97,7 +131,7 @@ def _chunks(chunks: dict[bytes, bytes], *, has_profile: bool) -> list[str]:
     """
     lost = []
     if b"cICP" in chunks:
-        if tuple(chunks[b"cICP"][:2]) not in _PLAIN:
+        if tuple(chunks[b"cICP"][:2]) not in PLAIN:
             lost.append("coded colour")
     elif not has_profile and b"sRGB" not in chunks:
         lost += [word for kind, (word, plain) in _COLOURS.items() if chunks.get(kind, plain) != plain]

@@ -32,9 +32,11 @@ class Material:
 
 # fmt: off
 _UNREADABLE_PICTURES = frozenset((
-    ".3fr", ".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".fits", ".hdr", ".ico", ".icns",
-    ".iiq", ".j2k", ".jp2", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pcx", ".pef", ".psb",
-    ".psd", ".raf", ".raw", ".rw2", ".sgi", ".srw", ".svg", ".tga", ".wmf", ".x3f", ".xcf",
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcm", ".dcr", ".dds", ".dng", ".erf", ".exr", ".fff",
+    ".fits", ".gpr", ".hdr", ".ico", ".icns", ".iiq", ".j2k", ".jp2", ".jpx", ".jxl", ".jxr", ".kdc",
+    ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pam", ".pcx", ".pef", ".pfm", ".psb", ".psd",
+    ".qoi", ".raf", ".raw", ".rw2", ".rwl", ".sgi", ".sr2", ".srf", ".srw", ".svg", ".tga", ".wmf",
+    ".x3f", ".xcf",
 ))
 _READ_ONLY_VIDEOS = (
     ".264", ".265", ".3g2", ".asf", ".divx", ".dv", ".f4v", ".h264", ".h265", ".hevc", ".ivf",

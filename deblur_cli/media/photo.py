@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deblur_cli.media import exif, xmp
 
@@ -32,7 +32,10 @@ class JpegFacts:
 
 @dataclass(frozen=True)
 class PngFacts:
-    """Chunks of a PNG to be kept as they are: (type, payload), in their order; all belong before the pixels."""
+    """Chunks of a PNG to be kept as they are: (type, payload), in their order; all belong before the pixels.
+
+    The comment of a GIF or PPM is such a chunk too.
+    """
 
     chunks: tuple[tuple[bytes, bytes], ...]
 
@@ -63,11 +66,16 @@ class AvifFacts:
 
 @dataclass(frozen=True)
 class HeifFacts:
-    """Bits a channel of a HEIF, its chroma (420, 422, 444) and its coded colour by libheif's names, if it has one."""
+    """Bits a channel of a HEIF, its chroma (420, 422, 444) and its coded colour by libheif's names, if it has one.
+
+    `beside`: what else it says of the picture (light levels, display, shape of a pixel, items such as IPTC), by the
+    names that pillow-heif's `save` takes.
+    """
 
     depth: int
     chroma: int
     colour: Mapping[str, int] | None
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
 
 Facts = JpegFacts | PngFacts | WebpFacts | TiffFacts | AvifFacts | HeifFacts

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from deblur_cli.errors import PhotoError
 from deblur_cli.media.files import is_temporary, replacing, temporary_name
 from deblur_cli.media.formats import SUFFIXES, WRITABLE, describe, identify
+from deblur_cli.media.limits import refuse_too_large
 from deblur_cli.media.photo import Photo
 
 __all__ = ["SUFFIXES", "WRITABLE", "Photo", "is_temporary", "read", "temporary_name", "write"]
@@ -49,7 +50,7 @@ Writer = Callable[[Photo, "int | None", "list[str]"], bytes]
 
 
 def _reader(format: str) -> Reader:  # noqa: A002
-    from deblur_cli.media import avif, heif, jpeg, png, simple, tiff, webp
+    from deblur_cli.media import avif, gif, heif, jpeg, png, simple, tiff, webp
 
     return {
         "JPEG": jpeg.read,
@@ -60,7 +61,7 @@ def _reader(format: str) -> Reader:  # noqa: A002
         "HEIF": heif.read,
         "BMP": simple.read_bmp,
         "PPM": simple.read_ppm,
-        "GIF": simple.read_gif,
+        "GIF": gif.read,
     }[format]
 
 
@@ -205,7 +206,7 @@ def _fit(photo: Photo, format: str, notes: list[str]) -> Photo:  # noqa: A002
     lost = [word for word, value in (("EXIF", photo.exif), ("ICC profile", icc), ("XMP", photo.xmp)) if value]
     if lost and not holds.metadata:
         notes.append(f"{format} holds no {', '.join(lost)}: not kept")
-    packet = photo.xmp if format == "JPEG" else xmp.unextended(photo.xmp)
+    packet = photo.xmp if format == photo.format == "JPEG" else xmp.unextended(photo.xmp)
     fitting = replace(photo, pixels=pixels, alpha=alpha, icc=icc, xmp=packet, cmyk=keeps_inks)
     notes += keeping.losses(fitting, format)
     return fitting
@@ -247,6 +248,7 @@ def write(
         raise PhotoError(f"{name}: quality {quality} is not between 0 and 100")
     notes: list[str] = []
     try:
+        refuse_too_large(photo, format)
         encoded = _writer(format)(_fit(photo, format, notes), quality, notes)
     except PhotoError as error:
         raise PhotoError(f"{name}: {error}") from error

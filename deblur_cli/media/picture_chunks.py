@@ -45,8 +45,6 @@ _TRANSFERS = {
     "smpte428": 17,
     "arib-std-b67": 18,
 }
-# sRGB, which every untagged picture is taken for, or as good as that.
-_PLAIN = {(primaries, transfer) for primaries in (1, 2) for transfer in (1, 2, 6, 13)}
 _OURS = (b"tEXt", b"Software\x00deblur")
 
 
@@ -59,7 +57,7 @@ def chunks(colour: Colour, aspect: Fraction | None) -> list[tuple[bytes, bytes]]
     """
     found = []
     coded = (_PRIMARIES.get(colour.primaries, 2), _TRANSFERS.get(colour.transfer, 2))
-    if coded not in _PLAIN:
+    if coded not in keeping.PLAIN:
         # The last two: RGB as it is, over the full range.
         found.append((b"cICP", bytes((*coded, 0, 1))))
     if aspect not in {None, Fraction(1)}:
@@ -73,7 +71,7 @@ def primaries_and_transfer(photo: Photo) -> tuple[str, str]:
     """What a picture says of its colours, in ffmpeg's names; `unknown` where it says nothing, or nearly sRGB."""
     chunk = _chunks(photo).get(b"cICP", b"")
     coded = tuple(chunk[:2]) if len(chunk) == 4 else keeping.coded_colour(photo)
-    if coded is None or coded in _PLAIN:
+    if coded is None or coded in keeping.PLAIN:
         return "unknown", "unknown"
     return _named(_PRIMARIES, coded[0]), _named(_TRANSFERS, coded[1])
 

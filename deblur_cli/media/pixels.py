@@ -23,13 +23,14 @@ _BOMB_PIXELS_A_BYTE = 1500
 _BAND = 256
 
 
-def check_size(width: int, height: int, length: int) -> None:
+def check_size(width: int, height: int, length: int, samples: int = 1) -> None:
     """Refuse, before anything is allocated, what declares more pixels than it can honestly hold.
 
     Args:
         width, height: as the header declares.
         length: bytes of the file. Even a single colour in a good codec needs a byte for some hundred pixels, and a
             small file that unfolds to more than 64 megapixels at 1500 a byte is no photo.
+        samples: of a pixel; each four count as a pixel.
 
     Raises:
         PhotoError: too large, or a decompression bomb.
@@ -40,8 +41,9 @@ def check_size(width: int, height: int, length: int) -> None:
         raise PhotoError(
             f"it declares {width}×{height} pixels, more than the limit of {MAX_PIXELS:,}; crop or scale it"
         )
-    if width * height > max(_BOMB_PIXELS, length * _BOMB_PIXELS_A_BYTE):
-        raise PhotoError(f"it declares {width}×{height} pixels in {length} bytes: a decompression bomb, not a photo")
+    if width * height * -(-samples // 4) > max(_BOMB_PIXELS, length * _BOMB_PIXELS_A_BYTE):
+        size = f"{width}×{height} pixels" + (f" of {samples} samples" if samples > 4 else "")
+        raise PhotoError(f"it declares {size} in {length} bytes: a decompression bomb, not a photo")
 
 
 @functools.cache

@@ -195,6 +195,8 @@ def read(data: bytes) -> Photo:
     block = exif.normalised(raw)
     if raw and not block:
         notes.append("its EXIF is damaged and is not kept")
+    if "icc_profile" in info and not info["icc_profile"]:
+        notes.append("its ICC profile is damaged and is not kept")
     # In an iTXt chunk, as it should be; or in another text, which Pillow reads as Latin-1; or in a raw profile.
     xmp = info.get("xmp") or str(info.get(_XMP_KEYWORD.decode(), "")).encode("latin-1", "replace") or raw_packet
     dpi = info.get("dpi")

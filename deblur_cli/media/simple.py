@@ -1,4 +1,4 @@
-"""The formats without metadata: BMP, GIF (read only), and the PPM family, whose 16 bits are read and written here."""
+"""The formats without metadata: BMP, and the PPM family, whose 16 bits and comments are read and written here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import struct
 import numpy as np
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.media.photo import Photo, PngFacts
-from deblur_cli.media.pixels import check_size, encode_with_opencv, joined, open_image, refuse_animation, unpack
+from deblur_cli.media import keeping
+from deblur_cli.media.photo import Photo
+from deblur_cli.media.pixels import check_size, encode_with_opencv, joined, open_image, unpack
 
 _INCH = 0.0254
 _BMP_RESOLUTION = 38
@@ -17,7 +18,11 @@ _BMP_RESOLUTION = 38
 _BMP_COLOURS, _BMP_PROFILE = 14 + 56, 14 + 112
 _BMP_EMBEDDED = b"DEBM"
 # Magic (text or binary, grey or colour), width, height, greatest value, comments between; a white space, the samples.
-_PPM_HEADER = re.compile(rb"P([2356])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
+_NUMBER = rb"(?:\s|#[^\n]*\n)+(\d+)"
+_PPM_HEADER = re.compile(rb"P([2356])" + 3 * _NUMBER + rb"\s")
+# Of black and white no greatest value is told.
+_PBM_HEADER = re.compile(rb"P[14]" + 2 * _NUMBER + rb"\s")
+_PPM_COMMENT = re.compile(rb"#([^\n]*)\n")
 
 
 def read_bmp(data: bytes) -> Photo:
@@ -48,32 +53,21 @@ def write_bmp(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
     return encoded[:_BMP_RESOLUTION] + resolution + encoded[_BMP_RESOLUTION + 8 :]
 
 
-def read_gif(data: bytes) -> Photo:
-    """Read a GIF of a single frame; its comment becomes the text of a PNG, which is what it is written as.
-
-    Raises:
-        PhotoError: an animation.
-        Exception: Pillow's, for a truncated or corrupt file.
-    """
-    image = open_image(data, "GIF")
-    refuse_animation(image)
-    pixels, alpha = unpack(image)
-    comment = bytes(image.info.get("comment", b"")).replace(b"\x00", b"")
-    facts = PngFacts(((b"tEXt", b"Comment\x00" + comment),)) if comment else None
-    return Photo(pixels, "GIF", alpha, facts=facts)
-
-
 def read_ppm(data: bytes) -> Photo:
-    """Read a PPM, PGM or PBM; 16 bits stay 16, scaled to the full range where the file's greatest value is less.
+    """Read a PPM, PGM or PBM; 16 bits stay 16, scaled to the full range where the file's greatest value is less. The
+    comments of its header become the text of a PNG.
 
     Raises:
         PhotoError: truncated, or too large.
         Exception: Pillow's, for a corrupt file.
     """
     header = _PPM_HEADER.match(data)
+    told = header or _PBM_HEADER.match(data)
+    lines = _PPM_COMMENT.findall(told[0]) if told else []
+    facts = keeping.as_text(b"\n".join(line.strip() for line in lines))
     if header is None or int(header[4]) <= 255:
         pixels, alpha = unpack(open_image(data, "PPM"))
-        return Photo(pixels, "PPM", alpha)
+        return Photo(pixels, "PPM", alpha, facts=facts)
     if header[1] in b"23":
         raise PhotoError("a PPM of more than 8 bits written as text; convert it to PNG or binary PPM")
     width, height, top = (int(header[index]) for index in (2, 3, 4))
@@ -88,14 +82,18 @@ def read_ppm(data: bytes) -> Photo:
     if top < 65535:
         samples = ((np.minimum(samples, top).astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
     pixels = samples.reshape((height, width, 3) if channels == 3 else (height, width))
-    return Photo(pixels, "PPM", depth=16)
+    return Photo(pixels, "PPM", depth=16, facts=facts)
 
 
 def write_ppm(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
-    """A binary PPM or PGM of `photo` (uint8 or uint16); `quality` changes nothing."""
+    """A binary PPM or PGM of `photo` (uint8 or uint16) with a PPM's comments; `quality` changes nothing."""
     height, width = photo.pixels.shape[:2]
     magic, top = ("P5" if photo.pixels.ndim == 2 else "P6"), np.iinfo(photo.pixels.dtype).max
+    told = keeping.comment_of(photo) if photo.format == "PPM" else b""
+    comments = b"".join(b"# " + line + b"\n" for line in told.splitlines())
     return (
-        f"{magic}\n{width} {height}\n{top}\n".encode()
+        f"{magic}\n".encode()
+        + comments
+        + f"{width} {height}\n{top}\n".encode()
         + photo.pixels.astype(photo.pixels.dtype.newbyteorder(">")).tobytes()
     )

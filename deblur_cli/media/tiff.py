@@ -10,20 +10,21 @@ import functools
 import io
 import logging
 import struct
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.media import bigtiff, colour, exif, keeping, photoshop, xmp
-from deblur_cli.media.photo import Photo, TiffFacts
+from deblur_cli.media.photo import JpegFacts, Photo, TiffFacts
 from deblur_cli.media.pixels import check_size, decode_deep, joined, open_image, turn, unpack, unpremultiplied
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _STRIPS = 273
-_XMP, _ICC, _PHOTOSHOP, _LAYERS, _DNG, _CHILDREN, _CREDENTIALS = 700, 34675, 34377, 37724, 50706, 330, 52545
+_XMP, _ICC, _LAYERS, _DNG, _CHILDREN, _CREDENTIALS = 700, 34675, 37724, 50706, 330, 52545
 # How the pixels are stored: true of the source's pixels and not of ours.
 _STRUCTURE = frozenset(
     (
@@ -46,7 +47,6 @@ _DEEP_COMPRESSIONS = (*_OWN_COMPRESSIONS, 5)
 _SHALLOW_COMPRESSIONS = (*_DEEP_COMPRESSIONS, 2, 3, 4, 6, 7, 32771, 32809, 50000)
 # Channels of colour by photometric interpretation, where there is more than one: RGB, CMYK, YCbCr, CIELab.
 _COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}
-_LONGEST_CLASSIC = (1 << 32) - (1 << 25)
 
 
 @functools.cache
@@ -93,11 +93,26 @@ def _refuse_kind(page: Any, bits: int, *, deep: bool) -> None:
         raise PhotoError(f"a TIFF in the compression {name}, which cannot be read here; save it with deflate")
 
 
+def _uncompressed(page: Any, number: int) -> Iterator[int]:
+    """Bytes that the pixels of each of `number` strips or tiles need uncompressed."""
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
+    samples = 1 if int(page.planarconfig) == 2 else page.samplesperpixel
+    row = -(-(page.tilewidth if page.is_tiled else page.imagewidth) * samples * bits // 8)
+    rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
+    down = -(-page.imagelength // max(1, rows))
+    for index in range(number):
+        last = not page.is_tiled and index % down == down - 1
+        yield row * (page.imagelength - rows * (down - 1) if last else rows)
+
+
 def _refuse_damage(page: Any, length: int) -> None:
     """Raise PhotoError where strips or tiles are missing or lie behind the file's end."""
     offsets, counts = page.dataoffsets, page.databytecounts
     if not offsets or len(offsets) != len(counts) or not any(counts):
         raise PhotoError("truncated or corrupt TIFF (its table of strips is damaged)")
+    if int(page.compression) == 1:
+        # Some programs state any number of bytes here, and readers need none.
+        counts = list(map(min, counts, _uncompressed(page, len(counts))))
     if any(offset + count > length for offset, count in zip(offsets, counts, strict=True)):
         raise PhotoError("truncated TIFF: pixels lie behind the end of the file")
 
@@ -176,12 +191,25 @@ def _tags(data: bytes) -> tuple[str, exif.Directory, exif.Directory, bytes, byte
     rest: exif.Directory = {
         tag: item for tag, item in directory.items() if tag not in _EXIF_TAGS and tag not in _STRUCTURE
     }
-    resources = rest.get(_PHOTOSHOP)
+    resources = rest.get(photoshop.TAG)
     if isinstance(resources, exif.Entry) and (kept := photoshop.without_thumbnail(resources.value)) != resources.value:
-        del rest[_PHOTOSHOP]
+        del rest[photoshop.TAG]
         if kept:
-            rest[_PHOTOSHOP] = exif.Entry(1, len(kept), kept)
+            rest[photoshop.TAG] = exif.Entry(1, len(kept), kept)
     return order, block, rest, icc, packet
+
+
+def _block(data: bytes, order: str, directory: exif.Directory, notes: list[str]) -> bytes:
+    """The EXIF of a file; makers' notes stand as far from its beginning as from the file's, or a line in `notes` says
+    that they do not, for their own offsets count from there."""
+    block = exif.block_of(order, directory)
+    if exif.notes_at(block) is None:
+        return block
+    at = exif.notes_at(data)
+    if at and 8 <= at <= exif.LONGEST and len(kept := exif.block_of(order, directory, at)) <= exif.LONGEST:
+        return kept
+    notes.append("the camera maker's notes had to move: programs may not find all that is in them")
+    return block
 
 
 def read(data: bytes) -> Photo:
@@ -193,12 +221,12 @@ def read(data: bytes) -> Photo:
     """
     with _library().TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
-        check_size(page.imagewidth, page.imagelength, len(data))
+        check_size(page.imagewidth, page.imagelength, len(data), page.samplesperpixel)
         _refuse_raw(page)
         _refuse_damage(page, len(data))
         notes = _refuse_pages(file.pages)
         order, directory, rest, icc, packet = _tags(data)
-        block = exif.block_of(order, directory)
+        block = _block(data, order, directory, notes)
         orientation = exif.orientation(block) or xmp.orientation(packet) or 1
         bits = _bits(page)
         is_cmyk = int(page.photometric) == 5
@@ -289,8 +317,6 @@ def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
     if photo.cmyk:
         settings["photometric"] = "separated"
         array = np.asarray(colour.to_cmyk(photo.pixels, photo.icc, photo.inks))
-    if array.nbytes > _LONGEST_CLASSIC:
-        raise PhotoError("more than 4 GB of pixels: too large for a TIFF; write PNG")
     if photo.alpha is not None:
         settings |= {"extrasamples": ["unassalpha"], "planarconfig": "contig"}
     if not facts or facts.compressed:
@@ -321,10 +347,13 @@ def _with_tags(written: bytes, order: str, directory: exif.Directory, photo: Pho
         merged.pop(tag, None)
     if photo.dpi and exif.RESOLUTION_X not in directory:
         for tag, dots in zip((exif.RESOLUTION_X, exif.RESOLUTION_Y), photo.dpi, strict=True):
-            merged[tag] = exif.Entry(5, 1, struct.pack(order + "II", round(dots * 10000), 10000))
+            above = min(0xFFFFFFFF, max(1, round(dots * 10000)))
+            merged[tag] = exif.Entry(5, 1, struct.pack(order + "II", above, 10000))
         merged[exif.RESOLUTION_UNIT] = exif.Entry(3, 1, struct.pack(order + "H", 2))
     if isinstance(photo.facts, TiffFacts) and photo.facts.order == order:
         merged.update(photo.facts.tags)
+    elif isinstance(photo.facts, JpegFacts):
+        merged.update(photoshop.tags(photoshop.of_segments(photo.facts.segments)))
     merged.update({tag: item for tag, item in directory.items() if tag not in _STRUCTURE})
     if photo.icc:
         merged[_ICC] = exif.Entry(7, len(photo.icc), photo.icc)

@@ -10,7 +10,6 @@ from deblur_cli.media.photo import Photo, WebpFacts
 from deblur_cli.media.pixels import open_image, pack, refuse_animation, unpack
 
 DEFAULT_QUALITY = 95
-_LONGEST_SIDE = 16383
 
 
 def _chunks(data: bytes) -> set[bytes]:
@@ -57,9 +56,6 @@ def read(data: bytes) -> Photo:
 
 def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
     """A WebP of `photo` (uint8): lossless where the source was a lossless WebP and no quality is asked for."""
-    height, width = photo.pixels.shape[:2]
-    if max(height, width) > _LONGEST_SIDE:
-        raise PhotoError(f"{width}×{height} pixels: a WebP has at most {_LONGEST_SIDE} a side; write PNG or TIFF")
     lossless = quality is None and isinstance(photo.facts, WebpFacts) and photo.facts.lossless
     stream = io.BytesIO()
     image = pack(photo.pixels, photo.alpha)

@@ -61,7 +61,7 @@ def resized(packet: bytes, before: tuple[int, int], after: tuple[int, int]) -> b
 
 
 def unextended(packet: bytes) -> bytes:
-    """The packet for a file that has no place for more of it, and so does not say that there is more."""
+    """The packet for a file that has no more of it, and so does not say that there is more."""
     return _without(_EXTENSION, packet)
 
 

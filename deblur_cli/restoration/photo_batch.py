@@ -23,6 +23,7 @@ from deblur_cli.errors import PhotoError
 from deblur_cli.media import photos
 from deblur_cli.media.files import is_disk_full, remove_stale
 from deblur_cli.media.formats import SUFFIXES, WRITABLE
+from deblur_cli.media.limits import refuse_too_large
 from deblur_cli.media.photos import Photo
 from deblur_cli.media.plan import Item, Plan
 from deblur_cli.restoration.report import Outcome, Status, explain
@@ -64,11 +65,11 @@ def restore_photo(
         OutOfMemoryError: it does not fit into memory even in the smallest tiles.
     """
     photo = photos.read(source)
-    result = _restored(photo, restorer, compare)
+    result = _restored(photo, restorer, compare, format_name)
     if isinstance(target, Path):
         return [*photo.warnings, *_save(result, target, format_name, quality)]
     whole = io.BytesIO()
-    warnings = photos.write(result, whole, format=format_name or _own_format(photo), quality=quality)
+    warnings = photos.write(result, whole, format=_written(photo, format_name), quality=quality)
     target.write(whole.getbuffer())
     target.flush()
     return [*photo.warnings, *warnings]
@@ -183,7 +184,7 @@ class _Pipeline:
         try:
             read = future.result()
             began = time.perf_counter()
-            result = _restored(read.photo, self.restorer, self.compare)
+            result = _restored(read.photo, self.restorer, self.compare, item.format)
             seconds = time.perf_counter() - began
         except Exception as error:  # noqa: BLE001  (a photo that fails must not end the batch; `explain` logs faults)
             self.finish(Outcome(item.source, item.target, "failed", explain(error, item.source)))
@@ -232,7 +233,10 @@ def _read(source: Path) -> _Read:
     return _Read(photo, source.stat().st_size, time.perf_counter() - began)
 
 
-def _restored(photo: Photo, restorer: Restorer, compare: bool) -> Photo:
+def _restored(photo: Photo, restorer: Restorer, compare: bool, format_name: str | None) -> Photo:
+    width = photo.pixels.shape[1]
+    # What the network makes for minutes must not fail for its size when it is to be written.
+    refuse_too_large(photo, _written(photo, format_name), 2 * width + DIVIDER if compare else width)
     pixels = restorer.restore(photo.pixels)
     if not compare:
         return photo.with_pixels(pixels)
@@ -264,7 +268,7 @@ def _write(result: Photo, begun: Outcome, item: Item, quality: int | None) -> Ou
 
 def _save(result: Photo, target: Path, format_name: str | None, quality: int | None) -> list[str]:
     """Write a file and the folders it lies in, in a format or its own; warns where its name says something else."""
-    written = format_name or _own_format(result)
+    written = _written(result, format_name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -277,8 +281,9 @@ def _save(result: Photo, target: Path, format_name: str | None, quality: int | N
     return warnings
 
 
-def _own_format(photo: Photo) -> str:
-    return photo.format if photo.format in WRITABLE else "PNG"
+def _written(photo: Photo, format_name: str | None) -> str:
+    """The format to write a photo in: the one asked for, its own, or PNG where that cannot be written."""
+    return format_name or (photo.format if photo.format in WRITABLE else "PNG")
 
 
 def _size(photo: Photo) -> int:

@@ -160,7 +160,7 @@ def test_an_output_that_is_a_link_to_the_input_is_refused(folder: Path, capsys: 
         (["in", "--precision", "fp8"], "fp8"),
         (["in", "--device", "tpu"], "tpu"),
         (["in", "--suffix", ""], "letter"),
-        (["in", "-m", "test-tinny"], "test-tiny"),
+        (["in", "-m", "nafnte"], "did you mean nafnet?"),
         (["in", "-m", "nowhere.pth"], "no file of weights"),
         (["in", "-m", "hf:nowhere.pth"], "write hf:OWNER/REPO/FILE"),
         (["in", "--report", "none/report.json"], "report"),

@@ -93,3 +93,40 @@ def test_the_comment_of_a_gif_becomes_the_text_of_a_png() -> None:
     assert photos.write(photo, stream, format="PNG") == []
     assert opened(stream.getvalue()).info["Comment"] == "by hand"
     assert photos.write(photo, io.BytesIO(), format="JPEG") == ["JPEG is written without the GIF's texts"]
+
+
+def gif(*extensions: bytes, behind: bytes = b"") -> bytes:
+    """A GIF with extensions ahead of its picture, and one behind it."""
+    data = encoded(Image.fromarray(smooth(16, 16)).quantize(16), "GIF")
+    start = 13 + (3 << (data[10] & 7) + 1)
+    return b"GIF89a" + data[6:start] + b"".join(extensions) + data[start:-1] + behind + data[-1:]
+
+
+def chain(content: bytes) -> bytes:
+    """Blocks with their lengths before them, and an empty one."""
+    parts = [content[at : at + 255] for at in range(0, len(content), 255)]
+    return b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_profile_and_xmp_of_a_gif_go_into_a_png(as_text: bool) -> None:
+    profile = b"!\xff\x0bICCRGBG1012" + chain(srgb())
+    text = (XMP % 1) + bytes((1, *range(255, -1, -1), 0)) if as_text else chain(XMP % 1)
+    photo = read(gif(b"!\xf9\x04\0\0\0\0\0", profile, b"!\xff\x0bXMP DataXMP" + text, behind=b"!\xfe" + chain(b"late")))
+    after = opened(written(photo, "PNG"))
+    assert after.info["icc_profile"] == srgb() and read(written(photo, "PNG")).xmp == photo.xmp == XMP % 1
+    assert after.info["Comment"] == "late"
+    assert photos.write(photo, io.BytesIO(), format="BMP")[0] == "BMP holds no ICC profile, XMP: not kept"
+
+
+@pytest.mark.parametrize(
+    ("header", "samples"),
+    [(b"P6 #one\n%b2 #two\n 3\n255\n", 18), (b"P5 #one\n%b2 3 #two\n65535\n", 12), (b"P4\n# one\n%b#two\n2 3\n", 3)],
+)
+def test_comments_of_a_ppm_stay_or_become_the_text_of_a_png(header: bytes, samples: int) -> None:
+    photo = read(header % b"# \n" + b"#no\n".ljust(samples, b"#"))
+    assert opened(written(photo, "PNG")).info["Comment"] == "one\n\ntwo"
+    after = written(photo, "PPM")
+    assert b"\n# one\n# \n# two\n2 3\n" in after and np.array_equal(read(after).pixels, photo.pixels)
+    assert photos.write(photo, io.BytesIO(), format="JPEG")[-1:] == ["JPEG is written without the PPM's texts"]
+    assert photos.write(read(png(smooth(4, 4))), io.BytesIO(), format="PPM") == []

@@ -101,3 +101,11 @@ def test_a_resolution_of_nothing_is_none() -> None:
 def test_where_a_library_says_nothing_no_brackets_stand() -> None:
     with pytest.raises(PhotoError, match=r"corrupt PNG$"):
         read(header(1, 1, 8, 3), chunk(b"IDAT", zlib.compress(b"\x00\x00")))
+
+
+def test_a_profile_that_cannot_be_unfolded_is_said_not_to_be_kept() -> None:
+    damaged = chunk(b"iCCP", b"ICC Profile\x00\x00" + b"no deflate")
+    photo = photos.read(io.BytesIO(png(smooth(8, 16), damaged)))
+    assert photo.icc == b"" and photo.warnings == ["its ICC profile is damaged and is not kept"]
+    sound = chunk(b"iCCP", b"ICC Profile\x00\x00" + zlib.compress(srgb()))
+    assert not photos.read(io.BytesIO(png(smooth(8, 16), sound))).warnings

@@ -195,6 +195,16 @@ def test_bombs_are_refused_before_they_are_unfolded(kind: str, size: tuple[int, 
     refusal(bytes(data), tmp_path)
 
 
+def test_a_bomb_of_samples_is_refused_as_one_of_pixels_is(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.zeros((8, 8, 9), np.uint8), photometric="minisblack", planarconfig="contig")
+    order, directory = exif.parse(stream.getvalue())
+    for tag, value in ((256, 30_000), (257, 2_000), (277, 65_535)):
+        directory[tag] = exif.Entry(4, 1, struct.pack("<I", value))
+    words = refusal(exif.block_of(order, directory), tmp_path)
+    assert "it declares 30000×2000 pixels of 65535 samples in" in words and "a decompression bomb" in words
+
+
 @pytest.mark.parametrize(
     ("marker", "bits", "words"),
     [(0xC1, 12, "12 bits"), (0xC3, 8, "lossless"), (0xC5, 8, "hierarch"), (0xF7, 8, "JPEG-LS")],

@@ -137,3 +137,32 @@ def test_pixels_that_are_no_numbers_are_called_so() -> None:
     pixels[3, 4, 1] = np.nan
     with pytest.raises(PhotoError, match="no numbers"):
         read(tiff(pixels, photometric="rgb"))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("tag", "settings"),
+    [
+        (279, {}),
+        (279, {"rowsperstrip": 7}),
+        (279, {"rowsperstrip": 7, "planarconfig": "separate"}),
+        (325, {"tile": (16, 16)}),
+    ],
+)
+def test_uncompressed_pixels_are_read_whatever_length_their_strips_claim(
+    dtype: type, tag: int, settings: dict[str, Any]
+) -> None:
+    pixels = smooth(20, 24, dtype=dtype)
+    lying = np.moveaxis(pixels, 2, 0) if "planarconfig" in settings else pixels
+    data = bytearray(tiff(np.ascontiguousarray(lying), photometric="rgb", **settings))
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+        counts = file.pages[0].tags[tag]
+    data[counts.valueoffset : counts.valueoffset + counts.valuebytecount] = b"\xf0" * counts.valuebytecount
+    assert np.array_equal(read(bytes(data)).pixels, pixels)
+    with pytest.raises(PhotoError, match="behind the end"):
+        read(bytes(data[: len(data) - pixels.nbytes // 2]))
+
+
+def test_an_absurd_resolution_is_written_as_far_as_there_is_room_for_it() -> None:
+    photo = photos.Photo(smooth(20, 24), "PNG", dpi=(1e8, 1e-9))
+    assert read(written(photo, "TIFF")).dpi == (429496.7295, 0.0001)

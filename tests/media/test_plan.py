@@ -59,10 +59,10 @@ def test_hidden_temporary_and_foreign_files_are_counted_and_left_alone(tmp_path:
 
 
 def test_a_raw_file_in_a_folder_is_refused_by_name_not_passed_over(tmp_path: Path) -> None:
-    touch(tmp_path / "a.cr2", tmp_path / "b.jpg")
-    refused, restored = plan(tmp_path).items
-    assert refused.action == "refuse" and "CR2" in refused.reason
-    assert restored.action == "restore"
+    touch(*(tmp_path / name for name in ("a.cr2", "b.gpr", "c.qoi", "d.jpg")))
+    *refused, restored = plan(tmp_path).items
+    assert [item.action for item in refused] == ["refuse"] * 3 and restored.action == "restore"
+    assert all(word in item.reason for word, item in zip(("CR2", "GPR", "QOI"), refused, strict=True))
 
 
 def test_output_folder_inside_the_input_is_not_walked(tmp_path: Path) -> None:

@@ -248,6 +248,22 @@ def test_comparison_shows_blurred_left_and_restored_right(tmp_path: Path, mode: 
     assert np.array_equal(restored, 255 - source)
 
 
+@pytest.mark.parametrize("compare", [False, True])
+def test_what_the_format_cannot_hold_is_known_before_the_network_runs(folder: Path, compare: bool) -> None:
+    # Upright it is 9000 wide, and so is 18004 beside its restored self, where a WebP ends at 16383.
+    turned = Image.Exif()
+    turned[274] = 6
+    Image.new("L", (2, 9000)).save(folder / "wide.png", exif=turned)
+    restorer = Inverter()
+    wide = run(plan_of(folder, format_name="webp"), restorer, compare=compare)[-1]
+    assert wide.status == ("failed" if compare else "restored") and restorer.calls == 7 - compare
+    if compare:
+        assert wide.reason == "18004×2 pixels: a WebP has at most 16383 a side; write PNG or TIFF"
+        with pytest.raises(PhotoError, match="18004×2 pixels"):
+            restore_photo(folder / "wide.png", io.BytesIO(), restorer, format_name="WEBP", compare=True)  # type: ignore[arg-type]
+        assert restorer.calls == 6
+
+
 @pytest.mark.parametrize(
     ("given", "asked", "expected"), [("PNG", None, "PNG"), ("GIF", None, "PNG"), ("PNG", "BMP", "BMP")]
 )
