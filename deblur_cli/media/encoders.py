@@ -126,6 +126,8 @@ ENCODERS: dict[str, tuple[Encoder, ...]] = {
 _EVERYDAY = {"h265": "hevc", "h.265": "hevc", "x265": "hevc", "h.264": "h264", "x264": "h264", "avc": "h264"}
 # Most players show these two at half the chroma resolution only, and of no more bits than this.
 _PLAYED_DEPTH = {"h264": 8, "hevc": 10}
+_SVT_RATE = 240
+"""The most frames a second that SVT-AV1 takes."""
 
 # Sources without any loss go on without any, where the container takes it.
 _LOSSLESS = frozenset({"rawvideo", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "png", "qtrle", "v210", "v410", "r210"})
@@ -188,6 +190,7 @@ def choose(
     crf: float | None = None,
     preset: str | None = None,
     pixels: str | None = None,
+    rated: bool = False,
 ) -> Encoding:
     """Choose encoder, pixel format and options for writing `video` to `target`.
 
@@ -199,6 +202,7 @@ def choose(
         crf: quality in the encoder's own scale.
         preset: effort in the encoder's own scale; for ProRes the profile.
         pixels: ffmpeg's name of the pixel format that a user asks for; an encoder that has it is taken.
+        rated: whether a user asks for a bit rate or a fixed quantiser, so that there is no default quality.
 
     Raises:
         VideoError: the container is not written or does not hold the codec; there is no encoder for it.
@@ -223,12 +227,16 @@ def choose(
         lost = [loss for loss in lost if loss in anyway]
         if given_up:
             lost.append(f"{given_up}, in what most players show (--ffmpeg-args '-pix_fmt {fuller}' keeps more)")
-    arguments = [encoder.name, *_quality(encoder, family, crf, preset, pixels), *encoder.options]
+    arguments = [encoder.name, *_quality(encoder, family, crf, preset, pixels, rated), *encoder.options]
     if source is not None and (source.mastering_display or source.content_light):
         if encoder.mastering is None:
             lost.append("HDR10 mastering data")
         else:
             arguments = with_parameters(arguments, encoder.mastering, _hdr10(source, encoder.name))
+    if encoder.name == "libsvtav1":
+        rate = _rate(video, source)
+        told = f"fps-num={rate.numerator}:fps-denom={rate.denominator}"
+        arguments = with_parameters(arguments, "svtav1-params", told)
     if video.colour.full_range and nearest_planar(pixels).kind != "rgb" and family in {"ffv1", "prores"}:
         if container.format == "matroska":
             # ffmpeg believes that these two are of limited range only, and would squeeze the samples.
@@ -314,7 +322,9 @@ def _formats(encoder: str) -> list[str]:
     return ffmpeg.encoder_formats(encoder) if encoder in ffmpeg.encoders() else []
 
 
-def _quality(encoder: Encoder, family: str, crf: float | None, preset: str | None, pixels: str) -> list[str]:
+def _quality(
+    encoder: Encoder, family: str, crf: float | None, preset: str | None, pixels: str, rated: bool
+) -> list[str]:
     if crf is not None and encoder.crf is None and family in ENCODERS:
         raise UsageError(f"{family} has no quality scale (crf)")
     if preset is not None and encoder.preset is None and family in ENCODERS:
@@ -324,7 +334,8 @@ def _quality(encoder: Encoder, family: str, crf: float | None, preset: str | Non
     preset = preset or encoder.preset
     if family == "prores" and preset == "auto":
         preset = "hq" if nearest_planar(pixels).shift_x else "4444"
-    value = encoder.crf if crf is None else crf
+    # Encoders heed a bit rate or a quantiser only where they have no such quality.
+    value = encoder.crf if crf is None and not rated else crf
     quality = [] if value is None else ["-crf", f"{value:g}"]
     return quality + ([] if preset is None else [f"-{encoder.preset_option}", preset])
 
@@ -337,6 +348,18 @@ def with_parameters(arguments: Sequence[str], option: str, parameters: str) -> l
         found[at] = f"{found[at]}:{parameters}"
         return found
     return [*found, f"-{option}", parameters]
+
+
+def _rate(video: VideoFormat, source: VideoInfo | None) -> Fraction:
+    """The frame rate that SVT-AV1 is told.
+
+    The frames that go to ffmpeg have a time each, and no rate. It guesses one from the first of them: the clock's ticks
+    a second where there are one or two, or at irregular times.
+    """
+    if source is not None and source.average_rate:
+        return min(source.average_rate, Fraction(_SVT_RATE))
+    ticks = 1 / video.time_base
+    return ticks if ticks <= _SVT_RATE else Fraction(25)
 
 
 def _hdr10(source: VideoInfo, encoder: str) -> str:

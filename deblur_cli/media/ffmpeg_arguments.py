@@ -29,6 +29,11 @@ _FLAGS = frozenset(
     | {"dump", "hex", "debug_ts", "force_fps", "accurate_seek", "seek_timestamp", "find_stream_info"}
     | {"fix_sub_duration_heartbeat", "recast_media", "auto_conversion_filters", "print_graphs"}
 )
+# How streams of a kind are called in an option's name, and the options that are about such streams without that.
+_OF_KIND = {
+    "audio": ("a", frozenset({"acodec", "ac", "ar", "ab", "aq", "af", "sample_fmt", "channel_layout", "ch_layout"})),
+    "subtitle": ("s", frozenset({"scodec"})),
+}
 # What makes of an MP4 file one of fragments.
 _FRAGMENTS = re.compile(r"(?<!-)\b(frag_(keyframe|every_frame|custom)|empty_moov|dash|cmaf|hybrid_fragmented)\b")
 _TIMES = "each frame keeps its own time"
@@ -64,7 +69,7 @@ def split_arguments(words: Sequence[str], container: Container) -> tuple[list[st
     The latter are options of the container's (`-movflags +faststart`), ffmpeg's own about a file (`-metadata
     title=x`, `-disposition:a:1 default`, `-an`), and all that name a stream of sound, subtitles or data (`-c:a aac
     -b:a 128k`). A few (`-bitexact`, `-strict`) are for both. Everything else is for the encoder. A file in fragments is
-    given one more option, under which it keeps timestamps.
+    given one more option, under which it keeps timestamps. `-movflags` adds to what the file has already.
 
     Raises:
         UsageError: as `options` does.
@@ -74,6 +79,9 @@ def split_arguments(words: Sequence[str], container: Container) -> tuple[list[st
     known = _OF_THE_FILE | _OF_EVERY_CONTAINER | ffmpeg.muxer_options(container.format)
     for option in options(words):
         name, _, streams = option[0].removeprefix("-").partition(":")
+        if name == "movflags" and option[1][:1] not in {"+", "-"}:
+            # Without a sign it would put out what others have set, such as that cameras' own metadata are written.
+            option[1] = f"+{option[1]}"
         if name in _OF_BOTH and not streams:
             encoding += option
             file += option
@@ -129,9 +137,50 @@ def value_of(name: str, words: Sequence[str]) -> str | None:
     Raises:
         UsageError: as `options` does.
     """
-    spelt = re.compile(rf"-{name}(:[vV0](:0)?)?")
-    found = [option[1] for option in options(words) if len(option) == 2 and spelt.fullmatch(option[0])]
+    found = [option[1] for option in options(words) if _is_of_pictures(name, option)]
     return found[-1] if found else None
+
+
+def filters(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The filters that `words` have for the pictures (`-vf`, `-filter:v`; the last counts), and the other words.
+
+    Raises:
+        UsageError: as `options` does.
+    """
+    given = options(words)
+    ours = [option for option in given if any(_is_of_pictures(name, option) for name in ("vf", "filter"))]
+    others = [word for option in given if option not in ours for word in option]
+    return ours[-1][1] if ours else None, others
+
+
+def is_rated(words: Sequence[str]) -> bool:
+    """Whether `words` tell the encoder of the pictures a bit rate or a fixed quantiser (`-b:v 2M`, `-qp 0`).
+
+    Encoders with a constant quality (`-crf`) have no use for `-q`, and a bit rate of zero is none.
+
+    Raises:
+        UsageError: as `options` does.
+    """
+    return value_of("qp", words) is not None or value_of("b", words) not in {None, "0"}
+
+
+def of_stream(kind: str, number: int, words: Sequence[str]) -> list[str]:
+    """What of `words` says how stream `number` of a kind in the file is encoded, for a file without any other stream.
+
+    The kinds are `audio` and `subtitle`, each counted from zero; of others nothing is said.
+
+    Raises:
+        UsageError: as `options` does.
+    """
+    letter, general = _OF_KIND.get(kind, ("", frozenset()))
+    found: list[str] = []
+    for option in options(words):
+        name, _, streams = option[0].removeprefix("-").partition(":")
+        if letter and streams in {letter, f"{letter}:{number}"}:
+            found += [f"-{name}:{letter}", *option[1:]]
+        elif name in general or (letter and name == "strict" and not streams):
+            found += option
+    return found
 
 
 def options(words: Sequence[str]) -> list[list[str]]:
@@ -154,6 +203,11 @@ def options(words: Sequence[str]) -> list[list[str]]:
             raise UsageError(f"'{word}' in the arguments for ffmpeg is neither an option nor the value of one")
     _check_whole(found)
     return found
+
+
+def _is_of_pictures(name: str, option: Sequence[str]) -> bool:
+    """Whether an option and its value are of the pictures' option `name`."""
+    return len(option) == 2 and re.fullmatch(rf"-{name}(:[vV0](:0)?)?", option[0]) is not None
 
 
 def _is_fragmenting(option: Sequence[str]) -> bool:

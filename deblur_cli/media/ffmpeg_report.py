@@ -79,7 +79,9 @@ class Report:
         self.start: Fraction | None = None
         self.duration: Fraction | None = None
         self._parse(self._section(lines))
-        self.streams.sort(key=lambda stream: stream.index)
+        # Programmes of a transport stream may share a stream, which is told with each of them.
+        once = {stream.index: stream for stream in self.streams}
+        self.streams = [once[index] for index in sorted(once)]
 
     @staticmethod
     def _section(lines: list[str]) -> Iterator[str]:
@@ -145,9 +147,7 @@ class FirstFrame:
             if base := re.match(r"config in time_base: (\d+/\d+), frame_rate: (\d+)/(\d+)", line):
                 self.time_base = Fraction(base[1])
                 self.rate = Fraction(int(base[2]), int(base[3])) if int(base[2]) and int(base[3]) else None
-            elif frame := re.match(
-                r"n: *\d+ pts: *(\S+) .* fmt:(\S+) cl:(\S+) sar:(\d+)/(\d+) s:(\d+)x(\d+) i:(.)", line
-            ):
+            elif frame := self._FRAME.match(line):
                 if self.found:
                     return
                 self.found = True

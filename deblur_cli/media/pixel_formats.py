@@ -37,6 +37,8 @@ _PACKED_RGB = {
 }
 _GREY = {"monow": "gray", "monob": "gray", "grayf16": "gray16le", "grayf32": "gray16le", "gray32": "gray16le"}
 _NEAREST = _SEMI_PLANAR | _PACKED_YUV | _PACKED_RGB | _GREY
+# The semi-planar layouts that encoders of graphics cards take, often without a planar one beside them.
+_ENCODED_SEMI_PLANAR = re.compile(r"nv1[26]|p[024]1[026]le")
 
 _FOURCC_8_BIT = {
     "gray": b"Y800",
@@ -132,11 +134,12 @@ def least_loss(wanted: PixelFormat, names: Iterable[str], height: int, width: in
     for name in names:
         # Encoders name packed RGB of 8 bits as well, which holds the same samples.
         packed = name in _PACKED_RGB and name not in {"pal8", "ya8"}
-        given = nearest_planar(name) if packed else planar(name)
+        semi_planar = _ENCODED_SEMI_PLANAR.fullmatch(name) is not None
+        given = nearest_planar(name) if packed or semi_planar else planar(name)
         if given is None or (even and (width % (1 << given.shift_x) or height % (1 << given.shift_y))):
             continue
-        candidates.append((_cost(wanted, given), name))
-    return min(candidates)[1] if candidates else None
+        candidates.append((_cost(wanted, given), semi_planar, name))
+    return min(candidates)[2] if candidates else None
 
 
 def _cost(wanted: PixelFormat, given: PixelFormat) -> tuple[int, ...]:

@@ -40,7 +40,7 @@ class MasteringDisplay:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What `probe` finds in a file, above all in its first video stream that is no attached picture."""
+    """What `probe` finds in a file, above all in its first video stream that is no attached picture and not empty."""
 
     path: Path
     container: str
@@ -125,12 +125,20 @@ def probe(path: Path) -> VideoInfo:
     if main is None:
         kinds = {"a still picture" if stream.kind == "video" else stream.kind for stream in report.streams}
         raise VideoError(f"{path}: no video in it, only {' and '.join(sorted(kinds)) or 'nothing'}")
-    decoder = "libvpx-vp9" if main.codec == "vp9" and _has_alpha(main) else None
-    if main.codec == "vp8" and _has_alpha(main):
-        decoder = "libvpx"
+    decoder = _decoder(main)
     if decoder is not None:
-        lines = _look(path, decoder)
+        lines = _look(path, main, decoder)
     frame = FirstFrame(lines)
+    while not frame.found and _is_empty(path, main):
+        # Windows Media of several bit rates may have been cut down to one of them, and name the others still. A file
+        # that is written would lack their frames: no more is said of them.
+        report.streams.remove(main)
+        following = report.main_video()
+        if following is None:
+            break
+        main, decoder = following, _decoder(following)
+        lines = _look(path, main, decoder)
+        frame = FirstFrame(lines)
     if not frame.found:
         raise VideoError(f"{path}: none of its frames can be decoded ({_why(path, lines)})")
     try:
@@ -159,11 +167,12 @@ def resolve_colour(tags: ColourTags, pixels: PixelFormat, height: int) -> Colour
     return Colour(named.get(tags.matrix, by_size), tags.range == "pc", tags.primaries, tags.transfer, location)
 
 
-def _look(path: Path, decoder: str | None = None) -> list[str]:
-    """What ffmpeg says about the file and about the first frame of its first video that is no attached picture."""
+def _look(path: Path, stream: Stream | None = None, decoder: str | None = None) -> list[str]:
+    """What ffmpeg says about the file and about the first frame of `stream`, or of its first no attached picture."""
     given = ["-c:V", decoder] if decoder else []
     source = ["-noautorotate", "-copyts", *given, "-i", ffmpeg.file_argument(path)]
-    shown = ["-map", "0:V:0", "-frames:v", "1", "-vf", "showinfo=checksum=0", "-f", "null", "-"]
+    mapped = "0:V:0" if stream is None else f"0:{stream.index}"
+    shown = ["-map", mapped, "-frames:v", "1", "-vf", "showinfo=checksum=0", "-f", "null", "-"]
     told = ffmpeg.run([*ffmpeg.QUIET, "-loglevel", "repeat+info", *source, *shown])
     return told.stderr.decode("utf-8", "replace").splitlines()
 
@@ -179,6 +188,18 @@ def _why(path: Path, lines: list[str]) -> str:
     opening = _search(r"Error opening input: (.*)", lines)
     told = opening[1] if opening else ffmpeg.reason(line for line in lines if re.search(r"^\[|Invalid|rror", line))
     return told.replace(ffmpeg.file_argument(path), path.name)
+
+
+def _is_empty(path: Path, stream: Stream) -> bool:
+    """Whether a stream of the file has no packet at all."""
+    packet = ["-i", ffmpeg.file_argument(path), "-map", f"0:{stream.index}", "-c", "copy", "-copyinkf"]
+    listed = ffmpeg.run([*ffmpeg.QUIET, *packet, "-frames:v", "1", "-f", "framecrc", "pipe:1"])
+    return listed.returncode == 0 and all(line.startswith(b"#") for line in listed.stdout.splitlines())
+
+
+def _decoder(stream: Stream) -> str | None:
+    """The decoder to ask for where ffmpeg's own choice would lose the transparency."""
+    return {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec) if _has_alpha(stream) else None
 
 
 def _has_alpha(stream: Stream) -> bool:
@@ -214,7 +235,8 @@ def _assemble(path: Path, report: Report, main: Stream, frame: FirstFrame) -> Vi
         field_order=_field_order(main.detail, frame.field),
         mastering_display=_mastering_display(frame.side_data),
         content_light=(int(light[1]), int(light[2])) if light else None,
-        unkept=_unkept(frame.side_data, report.side_data.get(main.index, [])),
+        # Of captions that begin later than the first frame ffmpeg 8 speaks in the line about the stream.
+        unkept=_unkept(frame.side_data, [*report.side_data.get(main.index, []), main.detail]),
         dispositions=main.dispositions,
         metadata=main.metadata,
         file_metadata=report.metadata,
@@ -262,6 +284,7 @@ def _unkept(frame: list[str], stream: list[str]) -> tuple[str, ...]:
         "DOVI": "Dolby Vision metadata",
         "Stereo 3D": "the second eye's view and its 3D tags",
         "Spherical": "360° projection tags",
+        "Closed Captions": "the closed captions inside its pictures",
     }
     told = "\n".join([*frame, *stream])
     return tuple(dict.fromkeys(phrase for name, phrase in names.items() if name in told))

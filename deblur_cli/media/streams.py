@@ -7,12 +7,14 @@ import os
 import re
 import tempfile
 import weakref
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import Container
+from deblur_cli.media.ffmpeg_arguments import of_stream, value_of
 from deblur_cli.media.ffmpeg_report import Stream
 from deblur_cli.media.file_metadata import BRANDS, STATISTICS, unheld
 from deblur_cli.media.lengths import top_box
@@ -28,8 +30,9 @@ class Copied:
     """The command line that takes over what a source has, and what it has to leave behind."""
 
     maps: list[str] = field(default_factory=list)
-    """Which streams go into the file, in the source's order; the new video is `0:v:0`, the source is input 1, and once
-    more, from well before the cut, input 2 where there are `texts` and a cut: one of them may be shown still."""
+    """Which streams go into the file, in the source's order; the new video is `0:v:0`, the others are of `inputs`."""
+    inputs: list[bool] = field(default_factory=list)
+    """The source, as inputs 1, 2 …: whether each begins well before the cut, for texts that may be shown still."""
     options: list[str] = field(default_factory=list)
     """Codecs of the copied streams, metadata, chapters."""
     position: int = 0
@@ -38,25 +41,52 @@ class Copied:
     """The places of text subtitles."""
     dropped: list[str] = field(default_factory=list)
     """One line for each thing that the container cannot hold, or that goes into it but is not restored."""
+    _shared: dict[bool, int] = field(default_factory=dict)
+
+    def take(self, stream: Stream, early: bool) -> None:
+        """Let a further stream go into the file, if `early` from well before the cut.
+
+        ffmpeg reads on where a stream has come least far. One that pauses, has ended or is a cover lets it read all of
+        an input, and sound from there would lie ahead of the pictures, by hours. So each sound has an input of its own,
+        and all else shares another.
+        """
+        number = None if stream.kind == "audio" else self._shared.get(early)
+        if number is None:
+            self.inputs.append(early)
+            number = len(self.inputs)
+        if stream.kind != "audio":
+            self._shared[early] = number
+        self.maps += ["-map", f"{number}:{stream.index}"]
 
 
 def copied(
-    source: VideoInfo, container: Container, start: float | None = None, left_out: Collection[str] = ()
+    source: VideoInfo,
+    container: Container,
+    start: float | None = None,
+    left_out: Collection[str] = (),
+    extra: Sequence[str] = (),
 ) -> Copied:
     """How the streams of `source` beside its video, from second `start` on, get into a file of the kind `container`.
 
     Those of the kinds `left_out` (`audio`, `subtitle`, `data`) do not.
-    Whether a stream can be held is found out by trying: ffmpeg writes its first packets into nothing.
+    Whether a stream can be held is found out by trying: ffmpeg writes its first packets into nothing, encoded as a
+    user's arguments for the file (`extra`) say. Where those say `-map_metadata -1`, no metadata go along.
 
     Covers for Matroska are put into temporary files, which are there as long as `source` is.
+
+    Raises:
+        UsageError: `extra` has a word that is neither an option nor its value.
     """
     result = Copied()
+    stripped = value_of("map_metadata", extra) == "-1"
     place, covers = 0, []
+    kept: Counter[str] = Counter()
     for stream in sorted([*source.streams, _main(source)], key=lambda stream: stream.index):
         if stream.index == source.index:
             result.position = place
             result.maps += ["-map", "0:v:0"]
-            result.options += [*_metadata(source, place), *_time_codes(source, place, start or 0.0)]
+            result.options += [f"-disposition:{place}", dispositions(source)]
+            result.options += [] if stripped else _metadata(source, place, start or 0.0)
         elif stream.kind in left_out or _rewritten(stream, source):
             continue
         elif container.format == "matroska" and "attached pic" in stream.dispositions:
@@ -66,13 +96,17 @@ def copied(
             if start and stream.kind in {"audio", "data"} and not _lasts_until(source, stream, start):
                 result.dropped.append(f"{stream}: it has ended where the part begins")
                 continue
-            codec = _codec(source, stream, container)
+            wanted = of_stream(stream.kind, kept[stream.kind], extra)
+            codec = _codec(source, stream, container, wanted)
             if codec is None:
-                result.dropped.append(f"{stream}: a {container.format} file does not hold it")
+                neither = f", nor with '{' '.join(wanted)}'" if wanted else ""
+                result.dropped.append(f"{stream}: a {container.format} file does not hold it{neither}")
                 continue
+            kept[stream.kind] += 1
             text = stream.kind == "subtitle" and stream.codec in _TEXT
-            result.maps += ["-map", f"{2 if text and start else 1}:{stream.index}"]
-            result.options += [f"-c:{place}", codec, f"-map_metadata:s:{place}", f"1:s:{stream.index}"]
+            result.take(stream, early=text and bool(start))
+            result.options += [f"-c:{place}", codec]
+            result.options += [] if stripped else _its_metadata(stream.index, place)
             result.texts += [place] if text else []
             if stream.kind == "video" and "attached pic" not in stream.dispositions:
                 result.dropped.append(f"{stream}: copied as it is, not restored")
@@ -81,23 +115,17 @@ def copied(
         attached, failed = _attached(source, cover, place + number)
         result.options += attached
         result.dropped += failed
-    result.options += ["-map_metadata", "1", "-map_chapters", "1" if container.chapters else "-1"]
+        if attached and not stripped:
+            result.options += _its_metadata(cover.index, place + number)
+    result.options += ["-map_chapters", "1" if container.chapters else "-1"]
     if source.chapters and not container.chapters:
         result.dropped.append(f"{len(source.chapters)} chapters: a {container.format} file does not hold them")
     if not container.exact and container.format not in source.container.split(","):
         result.dropped.append(f"the clock's zero: a {container.format} file shows all streams some milliseconds later")
-    lost = unheld(source.file_metadata, container.format)
-    if container.format in {"mp4", "mov"} and (
-        any(key.startswith("com.") for key in source.file_metadata) or (lost and _has_keys(source))
-    ):
-        # Cameras, telephones and whoever made the source have keys of their own, which only this table can hold.
-        result.options += ["-movflags", "+use_metadata_tags"]
-        # ffmpeg takes what kind of file it was for metadata, and the table would say it again in each new file.
-        for brand in sorted(BRANDS):
-            result.options += ["-metadata", f"{brand}="]
-    elif lost:
-        them = "it" if len(lost) == 1 else "them"
-        result.dropped.append(f"the metadata {', '.join(lost)}: a {container.format} file does not hold {them}")
+    if not stripped:
+        said, lost = _of_the_file(source, container)
+        result.options += said
+        result.dropped += lost
     return result
 
 
@@ -131,11 +159,33 @@ def _main(source: VideoInfo) -> Stream:
     return Stream(source.index, "video", source.codec)
 
 
-def _metadata(source: VideoInfo, place: int) -> list[str]:
+def _of_the_file(source: VideoInfo, container: Container) -> tuple[list[str], list[str]]:
+    """Options that give the file what the source says of itself as a whole; and what is dropped, one line each."""
+    options = ["-map_metadata", "1"]
+    lost = unheld(source.file_metadata, container.format)
+    if container.format in {"mp4", "mov"} and (
+        any(key.startswith("com.") for key in source.file_metadata) or (lost and _has_keys(source))
+    ):
+        # Cameras, telephones and whoever made the source have keys of their own, which only this table can hold.
+        options += ["-movflags", "+use_metadata_tags"]
+        # ffmpeg takes what kind of file it was for metadata, and the table would say it again in each new file.
+        for brand in sorted(BRANDS):
+            options += ["-metadata", f"{brand}="]
+        return options, []
+    them = "it" if len(lost) == 1 else "them"
+    return options, [f"the metadata {', '.join(lost)}: a {container.format} file does not hold {them}"] if lost else []
+
+
+def _its_metadata(index: int, place: int) -> list[str]:
+    """Options that give stream `place` of the file what the source says of its stream `index`."""
+    return [f"-map_metadata:s:{place}", f"1:s:{index}"]
+
+
+def _metadata(source: VideoInfo, place: int, start: float) -> list[str]:
+    """Options that give the new video, stream `place` of the file, what the source says of its own from `start` on."""
     stale = [key for key in source.metadata if STATISTICS.match(key)]
     cleared = [part for key in stale for part in (f"-metadata:s:{place}", f"{key}=")]
-    chosen = [f"-map_metadata:s:{place}", f"1:s:{source.index}", *cleared]
-    return [*chosen, f"-disposition:{place}", dispositions(source)]
+    return [*_its_metadata(source.index, place), *cleared, *_time_codes(source, place, start)]
 
 
 def _time_codes(source: VideoInfo, place: int, start: float) -> list[str]:
@@ -183,18 +233,23 @@ def _attached(source: VideoInfo, cover: Stream, place: int) -> tuple[list[str], 
     says = {"mimetype": f"image/{kind}", "filename": f"cover.{kind.replace('jpeg', 'jpg')}"}
     says |= {key.lower(): value for key, value in cover.metadata.items() if key.lower() in says}
     named = [part for key, value in says.items() for part in (f"-metadata:s:{place}", f"{key}={value}")]
-    return ["-attach", file.name, f"-map_metadata:s:{place}", f"1:s:{cover.index}", *named], []
+    return ["-attach", file.name, *named], []
 
 
-def _codec(source: VideoInfo, stream: Stream, container: Container) -> str | None:
-    """`copy`, or what a text subtitle is turned into; None where the container does not take the stream."""
+def _codec(source: VideoInfo, stream: Stream, container: Container, wanted: Sequence[str]) -> str | None:
+    """`copy`, or what a text subtitle is turned into; None where the container does not take the stream.
+
+    What a user has `wanted` of it comes later on the command line: `copy` gives way to a codec there.
+    """
     if "attached pic" in stream.dispositions and container.format in {"webm", "avi", "mpegts"}:
         # It would become a video track of one frame, ahead of or beside the real one.
         return None
     if stream.kind == "attachment" and container.format != "matroska":
         # ffmpeg says nothing, and leaves it out or puts a track without a packet in its place.
         return None
-    if _accepted(source, stream, container, "copy"):
+    # Where it can be copied, but not be encoded as it is wanted, the joining fails, and says why.
+    tries = [wanted, ()] if wanted else [()]
+    if any(_accepted(source, stream, container, "copy", options) for options in tries):
         return "copy"
     if stream.kind == "subtitle" and stream.codec in _TEXT and container.text is not None:
         return container.text if _accepted(source, stream, container, container.text) else None
@@ -215,9 +270,9 @@ def _lasts_until(source: VideoInfo, stream: Stream, start: float) -> bool:
         process.kill()
 
 
-def _accepted(source: VideoInfo, stream: Stream, container: Container, codec: str) -> bool:
+def _accepted(source: VideoInfo, stream: Stream, container: Container, codec: str, wanted: Sequence[str] = ()) -> bool:
     source_options = ["-loglevel", "level+warning", "-copyts", "-i", ffmpeg.file_argument(source.path)]
-    stream_options = ["-map", f"0:{stream.index}", "-c", codec, "-t", "0.5"]
+    stream_options = ["-map", f"0:{stream.index}", "-c", codec, *wanted, "-t", "0.5"]
     nothing = ["-f", container.format, "-y", os.devnull]
     tried = ffmpeg.run([*ffmpeg.QUIET, *source_options, *stream_options, *nothing])
     told = tried.stderr.decode("utf-8", "replace").splitlines()

@@ -109,7 +109,7 @@ def join_segments(
     container = container_of(target)
     parts = _read(target, segments, frames, source)
     without, extra = left_out(extra)
-    others = copied(source, container, start, without)
+    others = copied(source, container, start, without, extra)
     turned, lost = display_options(source, container)
     # Matroska notes beside the pictures that they have alpha; what the source's own stream says of itself has no such.
     opacity = [f"-metadata:s:{others.position}", "alpha_mode=1"] if _has_noted_alpha(segments[0]) else []

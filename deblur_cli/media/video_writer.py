@@ -21,9 +21,10 @@ import numpy as np
 from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import Container, choose, container_of
-from deblur_cli.media.ffmpeg_arguments import left_out, merged, value_of
+from deblur_cli.media.ffmpeg_arguments import filters, is_rated, left_out, merged, value_of
 from deblur_cli.media.ffmpeg_report import UNKNOWN, ColourTags
 from deblur_cli.media.files import temporary_name
+from deblur_cli.media.filter_graphs import surrounded
 from deblur_cli.media.pixel_formats import fourcc, nearest_planar
 from deblur_cli.media.probe import VideoInfo
 from deblur_cli.media.streams import Copied, copied, display_options
@@ -41,7 +42,8 @@ class VideoWriter:
     aborts where the block raises.
 
     Default quality and effort: libx264 crf 17 medium, libx265 crf 19 medium, libsvtav1 crf 22 preset 6, libaom-av1
-    crf 20 cpu-used 6, libvpx-vp9 crf 22 cpu-used 3, prores_ks profile hq or 4444; ffv1 is lossless.
+    crf 20 cpu-used 6, libvpx-vp9 crf 22 cpu-used 3, prores_ks profile hq or 4444; ffv1 is lossless. A bit rate or a
+    quantiser in `extra` (`-b:v`, `-qp`) takes the place of a default crf.
 
     Args:
         target: the file to write; its suffix says the container.
@@ -52,7 +54,8 @@ class VideoWriter:
         crf: quality in the encoder's own scale.
         preset: effort in the encoder's own scale.
         extra: further arguments for ffmpeg's command line, put after all others of the output; parameters that the
-            encoder has already been given (`-x265-params`) are joined to those.
+            encoder has already been given (`-x265-params`) are joined to those, filters (`-vf`) to those that keep the
+            colours and the shape of the pixels.
         with_streams: whether audio, subtitles, chapters and metadata of the source are copied too.
         start: seconds after the source's beginning from which its frames come; time in the file starts there, and the
             other streams are cut alike.
@@ -87,9 +90,11 @@ class VideoWriter:
         if container.format == "avi" and (source is None or "avi" not in source.container.split(",")):
             raise VideoError(f"{target}: AVI has no timestamps, and would change when frames are shown; take .mkv")
         named = value_of("pix_fmt", extra)
-        chosen = choose(target, video, source, codec=codec, crf=crf, preset=preset, pixels=named)
+        rated = is_rated(extra)
+        chosen = choose(target, video, source, codec=codec, crf=crf, preset=preset, pixels=named, rated=rated)
         without, extra = left_out(extra)
         arguments, extra = merged(chosen.arguments, extra)
+        self._extra_filters, extra = filters(extra)
         self.encoding = replace(chosen, arguments=tuple(arguments))
         """The encoder, pixel format and options that were chosen."""
         self.dropped += self.encoding.losses
@@ -97,7 +102,7 @@ class VideoWriter:
         self._origin = origin_of(source, start)
         others = Copied(["-map", "0:v:0"])
         if source is not None and with_streams:
-            others = copied(source, container, start, without)
+            others = copied(source, container, start, without, extra)
         self.dropped += others.dropped
         turned: list[str] = []
         if source is not None:
@@ -210,7 +215,7 @@ class VideoWriter:
         return [f"-filter:{place}", self._filters(), *options, *tag, *timing]
 
     def _filters(self) -> str:
-        """Tags of the frames that come in, then the encoder's pixel format."""
+        """Tags of the frames that come in, the user's own filters, then the encoder's pixel format."""
         tags = self._tags()
         colours = f"range={tags.range}:color_primaries={tags.primaries}:color_trc={tags.transfer}"
         colours += f":colorspace={tags.matrix}"
@@ -218,15 +223,20 @@ class VideoWriter:
             colours += f":chroma_location={tags.chroma_location}"
         chain = [f"setparams={colours}"]
         encoded = nearest_planar(self.encoding.pixels)
-        if encoded.kind == "yuv" and self.video.pixels.kind == "rgb":
-            matrix = "bt2020nc" if tags.primaries == "bt2020" else "bt709"
-            chain.append(f"scale=out_color_matrix={matrix}:out_range=limited")
-            chain.append(f"setparams=range=tv:colorspace={matrix}:color_primaries={tags.primaries}")
-        chain.append(f"format={self.encoding.pixels}")
+        if encoded.kind == "yuv" and self.video.pixels.kind == "grey":
+            # To ffmpeg all grey is of full range and of no matrix. It would squeeze what is of limited range already,
+            # and turn samples into RGB and back to give them a matrix.
+            coloured = self.video.pixels.name.replace("gray", "yuv420p")
+            chain = ["setparams=range=pc:colorspace=unknown", f"format={coloured}", *chain]
         if self._source is not None and self._source.sample_aspect:
             aspect = self._source.sample_aspect
             chain.append(f"setsar={aspect.numerator}/{aspect.denominator}:max={max(aspect.as_integer_ratio())}")
-        return ",".join(chain)
+        encodable = [f"format={self.encoding.pixels}"]
+        if encoded.kind == "yuv" and self.video.pixels.kind == "rgb":
+            matrix = "bt2020nc" if tags.primaries == "bt2020" else "bt709"
+            converted = f"setparams=range=tv:colorspace={matrix}:color_primaries={tags.primaries}"
+            encodable = [f"scale=out_color_matrix={matrix}:out_range=limited", converted, *encodable]
+        return surrounded(",".join(chain), self._extra_filters, ",".join(encodable))
 
     def _tags(self) -> ColourTags:
         """The source's own, untagged where it is, as long as the frames still have its colours."""
@@ -245,16 +255,16 @@ def origin_of(source: VideoInfo | None, start: float | None) -> int:
 
 
 def source_inputs(source: VideoInfo, start: float | None, others: Copied) -> list[str]:
-    """The source as ffmpeg's inputs 1 and, for `others` that need it, 2; second `start` of it is called zero."""
-    file = ["-i", ffmpeg.file_argument(source.path)]
-    if start is None:
-        return file
-    moved = ["-itsoffset", f"{-float(origin_of(source, start) * source.video.time_base):.6f}", *file]
-    if not start:  # a search for the very beginning may still pass what lies ahead of the first picture
-        return moved
-    back = max(0.0, start - _LONGEST_TEXT)
-    texts = [*(["-ss", f"{back:.6f}"] if back else []), *moved] if others.texts else []
-    return ["-ss", f"{start:.6f}", *moved, *texts]
+    """The source as ffmpeg's inputs from 1 on, as `others` need it; second `start` of it is called zero."""
+    moved = ["-i", ffmpeg.file_argument(source.path)]
+    if start is not None:
+        moved = ["-itsoffset", f"{-float(origin_of(source, start) * source.video.time_base):.6f}", *moved]
+    inputs: list[str] = []
+    for early in others.inputs or [False]:  # its metadata are wanted of a source without other streams too
+        begin = max(0.0, (start or 0.0) - (_LONGEST_TEXT if early else 0.0))
+        # A search for the very beginning may still pass what lies ahead of the first picture.
+        inputs += [*(["-ss", f"{begin:.6f}"] if begin else []), *moved]
+    return inputs
 
 
 def limit_options(

@@ -18,7 +18,7 @@ import torch
 from deblur_cli.errors import VideoError
 from deblur_cli.media import picture_chunks
 from deblur_cli.media.encoders import Encoding, choose, container_of
-from deblur_cli.media.ffmpeg_arguments import split_arguments, value_of
+from deblur_cli.media.ffmpeg_arguments import filters, is_rated, split_arguments, value_of
 from deblur_cli.media.files import is_temporary, replacing
 from deblur_cli.media.frame_folders import (
     FrameFolderReader,
@@ -127,11 +127,12 @@ class EncodedOutput:
             crf=settings.crf,
             preset=settings.preset,
             pixels=value_of("pix_fmt", settings.extra),
+            rated=is_rated(settings.extra),
         )
         """What was chosen for the target, and so for its segments."""
         self.identity: Sequence[str] = [self.encoding.pixels, *self.encoding.arguments]
         self._extra = split_arguments(settings.extra, container_of(target))
-        self._filtered = any(value_of(name, self._extra[0]) for name in ("vf", "filter"))
+        self._filtered = filters(self._extra[0])[0] is not None
         self._shape: list[str] = []
         if reader.info is None and (aspect := _pixel_aspect(reader)):  # that of a video file is the writer's to keep
             whole = aspect * Fraction(reader.video.width, reader.video.height)

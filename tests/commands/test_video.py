@@ -159,7 +159,7 @@ def test_an_output_that_is_the_input_is_refused_and_nothing_is_lost(folder: Path
         (["in", "--ffmpeg-args", "-tune film out.mp4"], "'out.mp4' in the arguments for ffmpeg"),
         (["in", "--ffmpeg-args", "-t 3"], "'-t' cannot be among the arguments for ffmpeg: --end"),
         (["in", "--ffmpeg-args", "-y out2.mp4"], "'-y' cannot be among the arguments for ffmpeg: --overwrite"),
-        (["in", "-m", "test-tinny"], "test-tiny"),
+        (["in", "-m", "nafnte"], "did you mean nafnet?"),
         (["in", "-m", "nowhere.pth"], "no file of weights"),
         (["in", "--report", "none/report.json"], "report"),
         (["in", "--dry-run", "--report", "report.json"], "--dry-run"),

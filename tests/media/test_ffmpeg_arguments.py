@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deblur_cli.errors import UsageError
 from deblur_cli.media.encoders import CONTAINERS
-from deblur_cli.media.ffmpeg_arguments import merged, split_arguments, value_of
+from deblur_cli.media.ffmpeg_arguments import filters, is_rated, merged, of_stream, split_arguments, value_of
 
 ENCODER = [
     "-tune film",
@@ -139,3 +139,41 @@ def test_the_last_value_for_the_pictures_counts() -> None:
     words = ["-pix_fmt", "yuv420p", "-an", "-pix_fmt:v", "yuv444p", "-pix_fmt:s", "pal8", "-pix_fmt_of", "x"]
     assert value_of("pix_fmt", words) == "yuv444p"
     assert value_of("pix_fmt", words[2:3]) is None
+
+
+def test_the_last_filters_for_the_pictures_count_and_are_told_from_all_else() -> None:
+    words = ["-vf", "hflip", "-tune", "film", "-filter:v:0", "vflip", "-filter:a", "volume=2", "-filter_threads", "1"]
+    assert filters(words) == ("vflip", ["-tune", "film", *words[6:]])
+    assert filters(words[:4]) == ("hflip", words[2:4])
+    assert filters(words[6:]) == (None, words[6:])
+
+
+def test_flags_of_a_file_are_added_to_the_ones_it_has() -> None:
+    words = ["-movflags", "faststart+write_colr", "-movflags", "+faststart"]
+    assert split_arguments(words, CONTAINERS[".mov"]) == ([], ["-movflags", "+faststart+write_colr", *words[2:]])
+
+
+@pytest.mark.parametrize(
+    ("words", "rated"),
+    [
+        ("-b:v 2M", True),
+        ("-tune film -b:v:0 2M", True),
+        ("-qp 0", True),
+        ("-b:v 0", False),
+        ("-b:a 128k", False),
+        ("-q:v 2", False),
+    ],
+)
+def test_a_bit_rate_or_quantiser_of_the_pictures_is_told_from_what_encoders_do_not_heed(
+    words: str, rated: bool
+) -> None:
+    assert is_rated(words.split()) == rated
+
+
+def test_of_a_stream_are_the_options_of_its_kind_and_number() -> None:
+    given = "-c:a libopus -codec:a:1 ac3 -ac 2 -c:s srt -metadata:s:a:0 title=x -strict -2 -ab 64k -bsf:a:0 null"
+    words = given.split(" ")
+    assert " ".join(of_stream("audio", 0, words)) == "-c:a libopus -ac 2 -strict -2 -ab 64k -bsf:a null"
+    assert " ".join(of_stream("audio", 1, words)) == "-c:a libopus -codec:a ac3 -ac 2 -strict -2 -ab 64k"
+    assert of_stream("subtitle", 0, words) == ["-c:s", "srt", "-strict", "-2"]
+    assert of_stream("data", 0, words) == []

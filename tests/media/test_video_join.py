@@ -1,14 +1,15 @@
-"""Segments are looked at once before they are joined, and must hold what was written to them."""
+"""Segments are looked at once before they are joined, must hold what was written to them, and get sound beside them."""
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from deblur_cli.errors import VideoError
-from deblur_cli.media import video_join
+from deblur_cli.media import ffmpeg, video_join
 from deblur_cli.media.probe import probe
 from deblur_cli.media.video_join import join_segments
 from tests.media.video_samples import H264, PICTURE, make
@@ -51,3 +52,44 @@ def test_a_segment_that_cannot_be_read_is_named_and_not_taken_for_the_source(tmp
     segment.write_bytes(bytes(source.stat().st_size))
     with pytest.raises(VideoError, match=rf"^{target}: its segment '{segment}' cannot be read \(.+\); if that"):
         join_segments([segment], target, probe(source))
+
+
+def file_order(path: Path) -> list[tuple[int, float]]:
+    """Stream, and seconds of decoding, of each packet of an MP4 file in the order in which they lie in it."""
+    told = ffmpeg.run(["-loglevel", "trace", "-i", str(path)]).stderr.decode("utf-8", "replace")
+    bases = {int(found[1]): int(found[2]) for found in re.finditer(r"Stream #0:(\d+)\[.*?, \d+, 1/(\d+):", told)}
+    packets = re.finditer(r"AVIndex stream (\d+), sample \d+, offset ([0-9a-f]+), dts (-?\d+)", told)
+    placed = sorted((int(found[2], 16), int(found[1]), int(found[3])) for found in packets)
+    return [(stream, ticks / bases[stream]) for _, stream, ticks in placed]
+
+
+COVER = ("-c:v:1", "png", "-disposition:v:1", "attached_pic")
+
+
+@pytest.mark.parametrize(
+    ("name", "beside", "options"),
+    [
+        ("cover.mp4", ("-f", "lavfi", "-i", "color=s=16x16:r=25:d=0.04"), COVER),
+        ("late text.mkv", ("-i", "late.srt"), ()),
+        ("sound that ends.mkv", ("-f", "lavfi", "-i", "sine=d=1"), ()),
+    ],
+)
+def test_no_sound_lies_far_ahead_of_its_pictures_in_the_file(
+    name: str, beside: tuple[str, ...], options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("late.srt").write_text("1\n00:00:18,000 --> 00:00:19,000\nlate\n")
+    inputs = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=10:d=20", "-f", "lavfi", "-i", "sine=d=20", *beside)
+    coded = ("-map", "0", "-map", "1", "-map", "2", "-c:v:0", "mpeg4", "-c:a", "aac", *options)
+    source = make(tmp_path / name, *inputs, *coded)
+    segment = make(tmp_path / "0.mp4", "-i", source, "-map", "0:v:0", "-c", "copy")
+    target = tmp_path / "out.mp4"
+    # What ffmpeg does by itself after ten seconds.
+    join_segments([segment], target, probe(source), extra=["-max_interleave_delta", "1000000"])
+    shown, ahead = 0.0, 0.0
+    for stream, time in file_order(target):
+        if stream == 0:
+            shown = time
+        elif stream == 1:
+            ahead = max(ahead, time - shown)
+    assert shown > 19 and ahead < 1

@@ -67,3 +67,29 @@ def test_odd_sizes_get_chroma_of_full_resolution_where_an_encoder_needs_that() -
     assert least_loss(pixels, X264, 47, 64, even=True) == "yuv422p"
     assert least_loss(pixels, X264, 47, 63, even=True) == "yuv444p"
     assert least_loss(pixels, X264, 47, 63, even=False) == "yuv420p"
+
+
+NVENC = ["yuv420p", "nv12", "p010le", "yuv444p", "p012le", "p016le", "nv16", "p210le", "p212le", "yuv444p16le", "gbrp"]
+QSV = ["nv12", "p010le", "p012le", "yuyv422", "y210le", "bgra"]
+
+
+@pytest.mark.parametrize(
+    ("formats", "wanted", "chosen"),
+    [
+        (NVENC, "yuv420p", "yuv420p"),
+        (NVENC, "yuv420p10le", "p010le"),
+        (NVENC, "yuv420p12le", "p012le"),
+        (NVENC, "yuv422p", "nv16"),
+        (NVENC, "yuv422p10le", "p210le"),
+        (["nv12", "yuv420p", "bgra", "p010le"], "yuv420p10le", "p010le"),
+        (["nv12"], "yuv420p", "nv12"),
+        (QSV, "gray10le", "p010le"),
+        (QSV, "yuv422p10le", "p010le"),
+    ],
+)
+def test_encoders_of_graphics_cards_get_semi_planar_formats_where_planar_ones_lose_more(
+    formats: list[str], wanted: str, chosen: str
+) -> None:
+    pixels = planar(wanted)
+    assert pixels is not None
+    assert least_loss(pixels, formats, 48, 64, even=False) == chosen

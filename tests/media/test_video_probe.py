@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -110,6 +111,45 @@ def test_cover_art_alone_is_no_video(tmp_path: Path) -> None:
     assert refusal(song) == "no video in it, only a still picture and audio"
 
 
+EMPTIED = ("-map", "0:v", "-map", "0:v", "-map", "0:v", "-map", "0:a", "-c", "copy", "-bsf:v:0", "noise=drop=1")
+"""A video stream three times, and sound; the first stream has no packets."""
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".asf"])
+def test_streams_without_packets_are_passed_over_and_are_none(suffix: str, tmp_path: Path) -> None:
+    plain = make(tmp_path / f"plain{suffix}", *PICTURE, *TONE, "-c:v", "msmpeg4v3", "-c:a", "wmav2")
+    info = probe(make(tmp_path / f"clip{suffix}", "-i", plain, *EMPTIED, "-bsf:v:1", "noise=drop=1"))
+    assert info.index == 2
+    assert [stream.index for stream in info.streams] == [3]
+    assert info.average_rate == 25 and info.video.width == 96
+    info = probe(make(tmp_path / f"other{suffix}", "-i", plain, *EMPTIED))
+    assert (info.index, [stream.index for stream in info.streams]) == (1, [2, 3])
+
+
+@pytest.mark.parametrize(("codec", "harm"), [("msmpeg4v3", "noise=drop=1"), ("flv1", "noise=amount=1")])
+def test_where_no_stream_has_packets_and_where_those_of_the_first_do_not_decode_it_is_refused(
+    codec: str, harm: str, tmp_path: Path
+) -> None:
+    plain = make(tmp_path / "plain.mkv", *PICTURE, *TONE, "-c:v", codec, "-c:a", "wmav2")
+    every = "-bsf:v" if "drop" in harm else "-bsf:v:0"
+    assert "none of its frames can be decoded" in refusal(
+        make(tmp_path / "clip.mkv", "-i", plain, *EMPTIED[:-2], every, harm)
+    )
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_captions_inside_the_pictures_are_said_to_be_lost(suffix: str, tmp_path: Path) -> None:
+    plain = make(tmp_path / "plain.h264", *PICTURE, *H264, "-bf", "0")
+    assert probe(make(tmp_path / f"plain{suffix}", "-i", plain, "-c", "copy")).unkept == ()
+    # A user_data_registered_itu_t_t35 message (ATSC A/53, part 4) ahead of each picture, with three pairs of bytes.
+    said = b"\xb5\x00\x31GA94\x03\x43\xff\xfc\x94\x20\xfc\x94\x25\xfc\xc8\xe5\xff"
+    message = b"\x00\x00\x01\x06\x04" + bytes([len(said)]) + said + b"\x80"
+    captioned = tmp_path / "captioned.h264"
+    captioned.write_bytes(re.sub(rb"(\x00\x00\x01[\x65\x41\x01])", lambda nal: message + nal[1], plain.read_bytes()))
+    info = probe(make(tmp_path / f"captioned{suffix}", "-i", captioned, "-c", "copy"))
+    assert info.unkept == ("the closed captions inside its pictures",)
+
+
 @pytest.mark.parametrize("flags", ["faststart", "frag_keyframe+empty_moov+delay_moov"])
 def test_what_is_encrypted_is_said_to_be(flags: str, tmp_path: Path) -> None:
     key = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "0f" * 16, "-encryption_kid", "f0" * 16)
@@ -183,3 +223,9 @@ def test_the_line_that_says_why_is_found_among_consequences() -> None:
     ]
     assert ffmpeg.reason(told) == "width not divisible by 2 (63x47)"
     assert ffmpeg.reason([]) == "ffmpeg gave no reason"
+
+
+def test_streams_that_programmes_share_are_one_each(tmp_path: Path) -> None:
+    shared = [part for number in (1, 2) for part in ("-program", f"program_num={number}:st=0:st=1")]
+    path = make(tmp_path / "two.ts", *PICTURE, *TONE, "-map", "0", "-map", "1", *H264, "-c:a", "mp2", *shared)
+    assert [str(stream) for stream in probe(path).streams] == ["audio stream 1 (mp2)"]
