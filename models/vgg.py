@@ -27,9 +27,9 @@ WEIGHTS_FILE = "vgg19-dcbb9e9d.pth"
 
 _BASE_URL = "https://download.pytorch.org/models"
 _TIMEOUT = 30.0
-# Seconds after which nobody writes to a part of the file any more.
-_ABANDONED = 3600.0
 """Seconds without a byte after which a server is given up."""
+_ABANDONED = 3600.0
+"""Seconds after which nobody writes to a part of the file any more."""
 
 # Deviation of the first layer's weights. Torchvision's is about 0.2. Oxford's own were learned on pixels from 0 to 255,
 # and for normalised ones their first layer is some sixty times as large.

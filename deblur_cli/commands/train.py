@@ -96,7 +96,8 @@ def train(
         raise UsageError("which recipe? give --recipe NAME or --recipe FILE.toml")
 
     import models
-    from deblur_cli.training.accelerator import default_accelerator, precision_of
+    from deblur_cli.restoration.device import resolve_device
+    from deblur_cli.training.accelerator import default_accelerator, precision_of, trains_in
     from deblur_cli.training.checkpoint import CHECKPOINT, Progress, read_checkpoint
     from deblur_cli.training.inputs import find_files, load_sources, load_validator
     from deblur_cli.training.learner import load_start
@@ -120,7 +121,7 @@ def train(
     starting = load_start(start, chosen) if start else None
     files = find_files(photos=photos, clips_folder=clips, data=data, validation=validation)
     was_in = before.precision[-1][1] if before.precision else ""
-    if was_in and precision == "auto":
+    if was_in and precision == "auto" and trains_in(resolve_device(device), was_in):
         precision = was_in
     half_precision = models.model_info(chosen.model).half_precision
     accelerator = default_accelerator(device, precision, half_precision=half_precision)

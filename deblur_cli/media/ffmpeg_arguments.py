@@ -153,6 +153,17 @@ def filters(words: Sequence[str]) -> tuple[str | None, list[str]]:
     return ours[-1][1] if ours else None, others
 
 
+def pixels_of(words: Sequence[str]) -> str | None:
+    """The pixel format that `words` ask for: by `-pix_fmt`, or by the filter that theirs end with (`-vf
+    hflip,format=yuv420p`).
+
+    Raises:
+        UsageError: as `options` does.
+    """
+    last = re.search(r"(?:^|[,;\]])\s*format=(?:pix_fmts=)?(\w+)\s*(?:\[\w*\]\s*)?$", filters(words)[0] or "")
+    return value_of("pix_fmt", words) or (last[1] if last else None)
+
+
 def is_rated(words: Sequence[str]) -> bool:
     """Whether `words` tell the encoder of the pictures a bit rate or a fixed quantiser (`-b:v 2M`, `-qp 0`).
 

@@ -16,7 +16,10 @@ def surrounded(before: str, graph: str | None, after: str) -> str:
     What comes into `graph` and what comes out of it may have names (`movie=logo.png[logo];[in][logo]overlay[out]`):
     links that are open in it. None, and a graph without a filter: there is nothing between.
     """
-    if not graph or not graph.strip():
+    graph = (graph or "").strip().rstrip(",;")
+    if scaling := re.match(r"sws_flags=[^;]*;", graph):  # flags of a whole graph stand ahead of all of it
+        before, graph = scaling[0] + before, graph[scaling.end() :].lstrip()
+    if not graph:
         return f"{before},{after}"
     # What is quoted or escaped is a filter's own.
     plain = re.sub(r"\\.|'[^']*'", "", graph, flags=re.DOTALL)

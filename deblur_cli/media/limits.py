@@ -13,9 +13,9 @@ HEIC_PIXELS = 142_000_000
 """The largest picture, in pixels, that the encoder of HEIC takes whole; a larger one is put together from tiles."""
 
 # What a file of a format is called, and its longest side.
-_LONGEST_SIDES = {"JPEG": ("a JPEG", 65500), "WEBP": ("a WebP", 16383), "AVIF": ("an AVIF", 65535)}
-# The encoder takes long sides for pictures of a certain width only.
-_HEIC_LONG, _HEIC_NARROW = 4216, 32
+_LONGEST_SIDES = {"JPEG": ("a JPEG", 65500), "WEBP": ("a WebP", 16383), "AVIF": ("an AVIF", 32768)}
+# The encoder takes long sides for pictures of a certain width only; and the decoder only so long ones, in one piece.
+_HEIC_LONG, _HEIC_NARROW, _HEIC_LONGEST = 4216, 32, 65528
 # Offsets have 32 bits; a part of what they reach is left to what stands beside the pixels.
 _TIFF_BYTES = (1 << 32) - (1 << 25)
 
@@ -39,10 +39,12 @@ def refuse_too_large(photo: Photo, format: str, width: int | None = None) -> Non
         if max(height, width) > longest:
             raise PhotoError(f"{size}: {name} has at most {longest} a side; write PNG or TIFF")
     elif format == "HEIF":
-        if max(height, width) > _HEIC_LONG and min(height, width) < _HEIC_NARROW:
+        is_whole = height * width <= HEIC_PIXELS
+        too_narrow = max(height, width) > _HEIC_LONG and min(height, width) < _HEIC_NARROW
+        if too_narrow or (is_whole and max(height, width) > _HEIC_LONGEST):
             raise PhotoError(f"{size}: too long, or too narrow for its length, for HEIC; write PNG or TIFF")
         # Readers take tiles with transparency for opaque.
-        if photo.alpha is not None and height * width > HEIC_PIXELS:
+        if photo.alpha is not None and not is_whole:
             raise PhotoError(
                 f"{size}: a HEIC with transparency has at most {HEIC_PIXELS // 10**6} megapixels; write PNG or TIFF"
             )

@@ -39,6 +39,8 @@ class Copied:
     """The new video's place among the streams of the file."""
     texts: list[int] = field(default_factory=list)
     """The places of text subtitles."""
+    last: list[str] = field(default_factory=list)
+    """Options that must come behind a user's own, which they include."""
     dropped: list[str] = field(default_factory=list)
     """One line for each thing that the container cannot hold, or that goes into it but is not restored."""
     _shared: dict[bool, int] = field(default_factory=dict)
@@ -108,6 +110,7 @@ def copied(
             result.options += [f"-c:{place}", codec]
             result.options += [] if stripped else _its_metadata(stream.index, place)
             result.texts += [place] if text else []
+            result.last += _cut_sound(wanted, place) if start else []
             if stream.kind == "video" and "attached pic" not in stream.dispositions:
                 result.dropped.append(f"{stream}: copied as it is, not restored")
         place += 1
@@ -254,6 +257,19 @@ def _codec(source: VideoInfo, stream: Stream, container: Container, wanted: Sequ
     if stream.kind == "subtitle" and stream.codec in _TEXT and container.text is not None:
         return container.text if _accepted(source, stream, container, container.text) else None
     return None
+
+
+def _cut_sound(wanted: Sequence[str], place: int) -> list[str]:
+    """Options that let stream `place` of the file begin at the cut, if it is a sound that is encoded as `wanted`.
+
+    What is copied is cut by the file's options. A search would cut what is decoded by times that are not moved yet.
+    """
+    given = {option.partition(":")[0]: value for option, value in zip(wanted[::2], wanted[1::2], strict=True)}
+    codec = given.get("-acodec") or given.get("-codec") or given.get("-c")
+    if codec in {None, "copy"}:
+        return []
+    own = given.get("-af") or given.get("-filter")
+    return [f"-filter:{place}", f"atrim=start=0,{own}" if own else "atrim=start=0"]
 
 
 def _lasts_until(source: VideoInfo, stream: Stream, start: float) -> bool:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import Container, container_of
-from deblur_cli.media.ffmpeg_arguments import left_out
+from deblur_cli.media.ffmpeg_arguments import left_out, value_of
 from deblur_cli.media.files import temporary_name
 from deblur_cli.media.probe import VideoInfo, probe
 from deblur_cli.media.streams import copied, display_options, has_time_code
@@ -120,7 +120,8 @@ def join_segments(
     if until is not None:
         lasting = [f"-bsf:{others.position}", _lasting(stamps, until - origin, container.format in _BY_DECODING)]
         lost += _long_last(container, stamps, until - origin)
-    codeless = _without_time_code(container, source, len(stamps))
+    stripped = value_of("map_metadata", extra) == "-1"
+    codeless = "" if stripped else _without_time_code(container, source, len(stamps))
     if codeless:
         lost.append(f"the time code: not written for {codeless}")
     temporary, links = temporary_name(target), ExitStack()
@@ -136,7 +137,7 @@ def join_segments(
                     *(["-write_tmcd", "0"] if codeless else []),
                     *container_options(container, target, source.video.time_base),
                     *limit_options(source, container, start, end, others.texts),
-                    *extra,
+                    *(*extra, *others.last),
                 ),
                 *("-f", container.format, "-y", ffmpeg.file_argument(temporary)),
             ],

@@ -21,7 +21,7 @@ import numpy as np
 from deblur_cli.errors import DiskFullError, VideoError
 from deblur_cli.media import ffmpeg
 from deblur_cli.media.encoders import Container, choose, container_of
-from deblur_cli.media.ffmpeg_arguments import filters, is_rated, left_out, merged, value_of
+from deblur_cli.media.ffmpeg_arguments import filters, is_rated, left_out, merged, pixels_of
 from deblur_cli.media.ffmpeg_report import UNKNOWN, ColourTags
 from deblur_cli.media.files import temporary_name
 from deblur_cli.media.filter_graphs import surrounded
@@ -89,8 +89,7 @@ class VideoWriter:
         container = container_of(target)
         if container.format == "avi" and (source is None or "avi" not in source.container.split(",")):
             raise VideoError(f"{target}: AVI has no timestamps, and would change when frames are shown; take .mkv")
-        named = value_of("pix_fmt", extra)
-        rated = is_rated(extra)
+        named, rated = pixels_of(extra), is_rated(extra)
         chosen = choose(target, video, source, codec=codec, crf=crf, preset=preset, pixels=named, rated=rated)
         without, extra = left_out(extra)
         arguments, extra = merged(chosen.arguments, extra)
@@ -115,7 +114,7 @@ class VideoWriter:
                 *(source_inputs(source, start, others) if source is not None and with_streams else ()),
                 *(*others.maps, *self._encoder_arguments(others.position, container), *others.options),
                 *container_options(container, target, video.time_base),
-                *(*limit_options(source, container, start, end, others.texts), *extra),
+                *(*limit_options(source, container, start, end, others.texts), *extra, *others.last),
                 *("-f", container.format, "-y", ffmpeg.file_argument(self._temporary)),
             ],
             stdin=True,
@@ -263,7 +262,7 @@ def source_inputs(source: VideoInfo, start: float | None, others: Copied) -> lis
     for early in others.inputs or [False]:  # its metadata are wanted of a source without other streams too
         begin = max(0.0, (start or 0.0) - (_LONGEST_TEXT if early else 0.0))
         # A search for the very beginning may still pass what lies ahead of the first picture.
-        inputs += [*(["-ss", f"{begin:.6f}"] if begin else []), *moved]
+        inputs += [*(["-noaccurate_seek", "-ss", f"{begin:.6f}"] if begin else []), *moved]
     return inputs
 
 

@@ -136,8 +136,8 @@ def worker(name: str, device: torch.device | None = None) -> ThreadPoolExecutor:
     Those are left to the network: two threads that both used all of them would wait for each other.
 
     Args:
-        device: where it computes. A new thread's own GPU is the first, and what leaves another GPU's stream for it
-            takes hundreds of megabytes there, if it has them.
+        device: where it computes. To a new thread CUDA's current device is GPU 0, and work that falls back to that
+            would set up a context there, which takes hundreds of megabytes.
     """
     executor = ThreadPoolExecutor(1, name)
     threads = torch.get_num_threads()

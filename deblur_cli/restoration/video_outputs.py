@@ -18,7 +18,7 @@ import torch
 from deblur_cli.errors import VideoError
 from deblur_cli.media import picture_chunks
 from deblur_cli.media.encoders import Encoding, choose, container_of
-from deblur_cli.media.ffmpeg_arguments import filters, is_rated, split_arguments, value_of
+from deblur_cli.media.ffmpeg_arguments import filters, is_rated, pixels_of, split_arguments
 from deblur_cli.media.files import is_temporary, replacing
 from deblur_cli.media.frame_folders import (
     FrameFolderReader,
@@ -126,7 +126,7 @@ class EncodedOutput:
             codec=settings.codec,
             crf=settings.crf,
             preset=settings.preset,
-            pixels=value_of("pix_fmt", settings.extra),
+            pixels=pixels_of(settings.extra),
             rated=is_rated(settings.extra),
         )
         """What was chosen for the target, and so for its segments."""

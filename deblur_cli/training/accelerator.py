@@ -53,6 +53,11 @@ def default_accelerator(device: str = "auto", precision: str = "auto", *, half_p
     )
 
 
+def trains_in(device: torch.device, precision: str) -> bool:
+    """Whether networks can be trained in a precision, of those that have a name here, on `device`."""
+    return precision == "fp32" or device.type == "cuda" or (precision == "bf16" and device.type == "cpu")
+
+
 def precision_of(accelerator: Accelerator) -> str:
     """The precision that networks are trained in with an Accelerator, as `default_accelerator` calls it."""
     if accelerator.mixed_precision != "no":
@@ -70,6 +75,6 @@ def _precision_on(device: torch.device, name: str, half_precision: bool) -> str:
         return "tf32" if device.type == "cuda" else "fp32"
     if name not in ("fp32", "tf32", "bf16"):
         raise UsageError(f"networks are not trained in '{name}'; use --precision auto, fp32, tf32 or bf16")
-    if (name == "tf32" and device.type != "cuda") or (name == "bf16" and device.type == "mps"):
+    if not trains_in(device, name):
         raise UsageError(f"{name} is not for training on this device ({device.type}); use --precision auto or fp32")
     return name

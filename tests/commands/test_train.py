@@ -160,6 +160,15 @@ def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(pairs: Path, materi
     assert "trained in bf16 from here on; before it was fp32" in said
 
 
+def test_a_run_of_a_gpu_goes_on_without_one(pairs: Path, material: Path, run, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["train", "--recipe", str(material / "tiny.toml"), "--data", str(pairs), "-o", str(material / "run")]
+    with monkeypatch.context() as on_a_gpu:
+        on_a_gpu.setattr("deblur_cli.training.trainer.precision_of", lambda accelerator: "tf32")
+        assert run([*arguments, "--device", "cpu", "--stop-at", "3"]).code == 0
+    result = run([*arguments, "--device", "cpu", "--resume"])
+    assert result.code == 0 and "from here on; before it was tf32" in result.stderr
+
+
 def test_the_shipped_recipes_are_listed(run) -> None:
     listed = run(["train", "--list"])
     assert listed.code == 0

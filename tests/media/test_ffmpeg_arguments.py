@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from deblur_cli.errors import UsageError
 from deblur_cli.media.encoders import CONTAINERS
-from deblur_cli.media.ffmpeg_arguments import filters, is_rated, merged, of_stream, split_arguments, value_of
+from deblur_cli.media.ffmpeg_arguments import (
+    filters,
+    is_rated,
+    merged,
+    of_stream,
+    pixels_of,
+    split_arguments,
+    value_of,
+)
 
 ENCODER = [
     "-tune film",
@@ -177,3 +185,18 @@ def test_of_a_stream_are_the_options_of_its_kind_and_number() -> None:
     assert " ".join(of_stream("audio", 1, words)) == "-c:a libopus -codec:a ac3 -ac 2 -strict -2 -ab 64k"
     assert of_stream("subtitle", 0, words) == ["-c:s", "srt", "-strict", "-2"]
     assert of_stream("data", 0, words) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["-pix_fmt", "yuv444p", "-vf", "format=yuv420p"], "yuv444p"),
+        (["-vf", "hflip,format=yuv420p"], "yuv420p"),
+        (["-vf", "[in]hflip[a];[a]format=pix_fmts=yuv420p10le[out]"], "yuv420p10le"),
+        (["-vf", "format=gbrp,hflip"], None),
+        (["-vf", "hflip"], None),
+        ([], None),
+    ],
+)
+def test_pixels_are_asked_for_by_name_or_by_the_last_filter(words: list[str], expected: str | None) -> None:
+    assert pixels_of(words) == expected

@@ -12,6 +12,8 @@ from deblur_cli.media.filter_graphs import surrounded
     [
         (None, "one,two"),
         (" ", "one,two"),
+        ("hflip;", "one,hflip,two"),
+        ("sws_flags=lanczos;scale=48:32", "sws_flags=lanczos;one,scale=48:32,two"),
         ("hflip", "one,hflip,two"),
         ("hflip,vflip", "one,hflip,vflip,two"),
         ("[in]hflip[out]", "one[in];[in]hflip[out];[out]two"),

@@ -25,9 +25,9 @@ def blank(height: int, width: int, *channels: int, dtype: type = np.uint8, **fac
     [
         ("JPEG", blank(1, 65500)),
         ("WEBP", blank(16383, 1)),
-        ("AVIF", blank(65535, 9)),
+        ("AVIF", blank(32768, 9)),
         ("HEIF", blank(31, 4216)),
-        ("HEIF", blank(60000, 32)),
+        ("HEIF", blank(65528, 32)),
         ("HEIF", blank(20000, 20000, 3)),
         ("TIFF", blank(32000, 32000, 3, dtype=np.uint8, alpha=True)),
         ("TIFF", blank(30000, 30000)),
@@ -44,9 +44,10 @@ def test_what_a_format_holds_is_not_refused(container: str, photo: Photo) -> Non
     [
         ("JPEG", blank(1, 65501), "^65501×1 pixels: a JPEG has at most 65500 a side; write PNG or TIFF$"),
         ("WEBP", blank(16384, 1), "^1×16384 pixels: a WebP has at most 16383 a side"),
-        ("AVIF", blank(9, 65536), "an AVIF has at most 65535 a side"),
+        ("AVIF", blank(9, 32769), "an AVIF has at most 32768 a side"),
         ("HEIF", blank(31, 4217), "too narrow for its length"),
         ("HEIF", blank(4217, 31), "too narrow for its length"),
+        ("HEIF", blank(65529, 40), "too long"),
         ("HEIF", blank(12000, 12000, 3, alpha=True), "a HEIC with transparency has at most 142 megapixels; write PNG"),
         ("TIFF", blank(33000, 33000, 3, alpha=True), "more than 4 GB of pixels"),
         ("TIFF", blank(33000, 33000, 3, cmyk=True), "more than 4 GB of pixels"),

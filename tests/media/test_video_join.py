@@ -6,6 +6,7 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deblur_cli.errors import VideoError
@@ -93,3 +94,18 @@ def test_no_sound_lies_far_ahead_of_its_pictures_in_the_file(
         elif stream == 1:
             ahead = max(ahead, time - shown)
     assert shown > 19 and ahead < 1
+
+
+@pytest.mark.parametrize("filters", [(), ("-af", "volume=0.5")])
+def test_sound_that_is_encoded_anew_begins_at_the_cut(filters: tuple[str, ...], tmp_path: Path) -> None:
+    beep = "aevalsrc=sin(3000*t)*gt(mod(t\\,1)\\,0.5):s=8000:d=4"
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=10:d=4")
+    source = make(tmp_path / "in.mkv", *picture, "-f", "lavfi", "-i", beep, *H264, "-c:a", "aac")
+    info = probe(source)
+    segment = make(tmp_path / "0.mkv", "-copyts", "-ss", "2", "-i", source, "-map", "0:v:0", *H264)
+    target = tmp_path / "out.mkv"
+    join_segments([segment], target, info, extra=["-c:a", "pcm_s16le", *filters], start=2.0)
+    heard = np.frombuffer(ffmpeg.run(["-i", str(target), "-map", "0:a", "-f", "s16le", "-"]).stdout, np.int16) / 32768
+    halves = [float(np.abs(half).max()) for half in np.array_split(heard[: 2 * 8000], 4)]
+    loud = 0.5 if filters else 1.0
+    assert halves == pytest.approx([0.0, loud, 0.0, loud], abs=0.15)
