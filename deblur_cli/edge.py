@@ -8,7 +8,8 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 import typer
 
@@ -56,6 +57,28 @@ def _open_streams() -> None:
             setattr(sys, name, stream)
         if name == "stdout" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if not isinstance(sys.stderr, _Unheard):
+        sys.stderr = cast(TextIO, _Unheard(sys.stderr))
+
+
+class _Unheard:
+    """Standard error whose reader may go, or whose disk may fill up, while hours of work go on: what nobody hears then
+    is lost, and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _refuse_empty(arguments: list[str]) -> None:

@@ -118,6 +118,8 @@ def print_summary(plan: Plan, outcomes: Sequence[Outcome], pace: str) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for status, remark in remarks.items():
         table.add_row(status, str(counts[status]), remark)
+    if left := len(plan.items) - len(outcomes):
+        table.add_row("not done", str(left), "the same command goes on with the rest")
     if plan.ignored:
         table.add_row("passed over", str(sum(plan.ignored.values())), kinds(plan))
     Console().print(table)

@@ -12,7 +12,8 @@ import typer
 
 from deblur_cli.commands.console import say, shown
 from deblur_cli.commands.options import Device, Models, Overlap, Precision, Tile, engine_options, model_names
-from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, DeblurError, UsageError
+from deblur_cli.errors import EXIT_OK, EXIT_SOME_FAILED, DeblurError, DiskFullError, UsageError
+from deblur_cli.media.files import is_disk_full
 from deblur_cli.words import counted
 
 if TYPE_CHECKING:
@@ -227,7 +228,9 @@ def _open(path: Path, conditions: dict[str, Any], processes: Processes, stack: E
         with processes.first_before_others():
             return stack.enter_context(Journal(path, conditions))
     except OSError as error:
-        raise UsageError(f"the journal '{path}' cannot be written: {error}") from error
+        if is_disk_full(error):
+            raise DiskFullError(f"the journal '{path}': the disk is full; make room, or take another place") from error
+        raise UsageError(f"the journal '{path}' cannot be written: {error.strerror or error}") from error
 
 
 def _conditions(

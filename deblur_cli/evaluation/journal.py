@@ -49,6 +49,8 @@ class Journal:
         self._synced = time.monotonic()
         self._files: dict[Pair, list[list[int]] | None] = {}
         first = json.dumps({"journal": _VERSION, "conditions": conditions}, ensure_ascii=True)
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UsageError(f"the journal '{path}' is no regular file; take another name")
         lines = _lines(path)
         if lines:
             _check(path, lines[0], json.loads(first))

@@ -26,6 +26,7 @@ def read_picture(path: Path) -> np.ndarray:
     from PIL import Image
 
     try:
+        _require_file(path)
         with Image.open(path) as picture:
             _refuse_depth(picture)
             return np.array(picture.convert("RGB"))
@@ -38,11 +39,18 @@ def read_size(path: Path) -> tuple[int, int]:
     from PIL import Image
 
     try:
+        _require_file(path)
         with Image.open(path) as picture:
             _refuse_depth(picture)
             return picture.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise PhotoError(f"cannot be read: {error}") from error
+
+
+def _require_file(path: Path) -> None:
+    """A pipe, or a device, would be waited for, or read, without end."""
+    if path.exists() and not path.is_file():
+        raise ValueError("no regular file")
 
 
 def _refuse_depth(picture: Image.Image) -> None:

@@ -18,6 +18,7 @@ answer. The rules by which targets are named:
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,6 +43,9 @@ from deblur_cli.media.naming import (
 
 OWN_OUTPUT = "output of an earlier run"
 EXISTS = "the output exists"
+
+_LONGEST_NAME = 255
+"""Bytes of a file's name that common file systems hold."""
 
 Action = Literal["restore", "skip", "refuse"]
 
@@ -341,6 +345,9 @@ class _Assignment:
             return Item(source.path, target, "skip", EXISTS)
         if entry and entry.identity in self._named_outputs:
             reason = f"its output '{target}' is named as an input itself; name the folder or the sources alone"
+            return Item(source.path, target, "refuse", reason)
+        if len(os.fsencode(target.name)) > _LONGEST_NAME:
+            reason = f"the name of its output, '{target.name[:20]}…', would be too long; give another --output"
             return Item(source.path, target, "refuse", reason)
         if not self._is_writable(target.parent):
             return Item(source.path, target, "refuse", f"the folder '{target.parent}' cannot be written")

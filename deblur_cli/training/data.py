@@ -156,6 +156,8 @@ def load_picture(path: Path) -> Tensor:
     """
     from deblur_cli.media import photos
 
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise PhotoError(f"{path}: no regular file")
     pixels = photos.read(path).pixels
     if pixels.dtype != np.uint8:
         full = 1.0 if pixels.dtype.kind == "f" else float(np.iinfo(pixels.dtype).max)

@@ -42,7 +42,9 @@ _ABOVE_ZERO_TO_ONE = Range(0, 1, open_below=True)
 
 RANGES: dict[str, dict[str, Range]] = {
     "recipe": {
-        **dict.fromkeys(["steps", "batch", "frames", "validate_every", "save_every"], _COUNT),
+        **dict.fromkeys(["steps", "validate_every", "save_every"], _COUNT),
+        # Crops of a batch are gathered one by one, and would fill any memory before it is found that it is too small.
+        **dict.fromkeys(["batch", "frames"], Range(1, 10**4)),
         "rate": _POSITIVE,
         **dict.fromkeys(["final_rate", "warmup", "weight_decay", "gradient_norm"], _NOT_NEGATIVE),
         "betas": _BELOW_ONE,
@@ -60,7 +62,8 @@ RANGES: dict[str, dict[str, Range]] = {
     "pool": {
         "pairs": Range(1, 10**9),
         "size": Range(1, 10**4),
-        **dict.fromkeys(["chunk", "reuse"], _COUNT),
+        "chunk": Range(1, 10**4),
+        "reuse": _COUNT,
         "averaged_from": _NOT_NEGATIVE,
     },
     "blur": {

@@ -230,6 +230,15 @@ def test_no_network_is_loaded_where_there_is_nothing_to_do(folder: Path, monkeyp
     assert deblur(folder) == 0
 
 
+def test_what_was_not_done_is_counted(folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deblur_cli.restoration.photo_batch.restore_photos", stops)
+    assert deblur(folder, "-o", folder.parent / "out") == 130
+    assert re.search(r"not done +14 ", capsys.readouterr().out)
+
+
 def test_a_report_that_cannot_be_written_is_said_and_the_photos_are_there(
     folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

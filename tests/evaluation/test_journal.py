@@ -96,6 +96,13 @@ def test_what_is_no_journal_is_not_written_to(tmp_path: Path, content: bytes) ->
     assert path.read_bytes() == content
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name")
+def test_a_pipe_is_no_journal_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="is no regular file"):
+        Journal(tmp_path / "pipe", CONDITIONS)
+
+
 def test_a_changed_file_is_scored_again(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("blurred.png", "sharp.png", "frame.png")]
     for file in files:

@@ -1,5 +1,6 @@
 """Pictures that are scored are read exactly, or refused."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,8 @@ import tifffile
 from PIL import Image
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.evaluation.pictures import read_picture
+from deblur_cli.evaluation.pictures import read_picture, read_size
+from deblur_cli.training.data import load_picture
 from tests.evaluation.pictures import noise, write
 
 
@@ -47,3 +49,11 @@ def test_truncated_and_missing_files(tmp_path: Path) -> None:
     for broken in (path, tmp_path / "missing.png"):
         with pytest.raises(PhotoError, match="cannot be read"):
             read_picture(broken)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name")
+def test_a_pipe_is_no_picture_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for read in (read_picture, read_size, load_picture):
+        with pytest.raises(PhotoError, match="no regular file"):
+            read(tmp_path / "pipe.png")
