@@ -22,21 +22,26 @@ class PacketTimes:
         index: of the video stream in it.
         tick: the time base in which times are told.
         seek: options of the input that let it begin near the first time that is asked for.
+        by_decoding: whether the container counts how long packets are shown in the order of decoding, as QuickTime
+            does. Where that is not the order in which they are shown, only the sum of them means something.
 
     Raises:
         VideoError: when times are asked for, a signal has ended the ffmpeg that reads them.
     """
 
-    def __init__(self, path: Path, index: int, tick: Fraction, seek: list[str]) -> None:
-        listing = ["-map", f"0:{index}", "-c", "copy", "-f", "framecrc", "pipe:1"]
+    def __init__(self, path: Path, index: int, tick: Fraction, seek: list[str], by_decoding: bool = False) -> None:
+        self._source = ["-i", ffmpeg.file_argument(path), "-map", f"0:{index}", "-c", "copy"]
         self._path = path
-        self._process = ffmpeg.Process(["-copyts", *seek, "-i", ffmpeg.file_argument(path), *listing], stdout=True)
-        self._packets = self._read(tick)
+        self._process = ffmpeg.Process(["-copyts", *seek, *self._source, *_LISTED], stdout=True)
+        self._by_decoding = by_decoding
+        self._tick = tick
+        self._packets = self._read()
         self._waiting: set[int] = set()
         self._decoded: int | None = None
         self._ended = False
-        self._end: int | None = None
-        """When the last of the packets so far is no longer shown."""
+        self._decoded_last: _Packet | None = None
+        self._shown_last: _Packet | None = None
+        """Of the packets so far, in the order of decoding and in that of showing."""
 
     def between(self, after: int, before: int | None = None) -> list[int]:
         """The times of all packets shown after `after` and ahead of `before` (None: of the end), in their order.
@@ -68,26 +73,20 @@ class PacketTimes:
             return later[0]
         if not self._ended:
             return before
-        if self._end is None or self._end <= last:
+        end = self._end()
+        if end is None or end <= last:
             return None
-        return self._end if before is None else min(self._end, before)
+        return end if before is None else min(end, before)
 
     def close(self) -> None:
         """Stop reading."""
         self._process.kill()
 
-    def _read(self, tick: Fraction) -> Iterator[tuple[int, int | None]]:
-        """Decoding time of each packet, and the time at which it is shown, if it is, in ticks of `tick`."""
-        scale = Fraction(1)
-        for raw in self._process.stdout:
-            line = raw.decode("ascii", "replace")
-            if line.startswith("#tb 0:"):
-                scale = Fraction(line.split(":")[1].strip()) / tick
-            elif not line.startswith("#"):
-                _, decoded, shown, length, *rest = (part.strip() for part in line.split(","))
-                flags = next((int(part[2:], 16) for part in rest if part.startswith("F=")), 0)
-                known = int(shown) != ffmpeg.NO_TIMESTAMP and not flags & _HIDDEN
-                if known and int(length) > 0:
-                    end = round((int(shown) + int(length)) * scale)
-                    self._end = end if self._end is None else max(self._end, end)
-                yield round(int(decoded) * scale), round(int(shown) * scale) if known else None
+    def _read(self) -> Iterator[tuple[int, int | None]]:
+        """Decoding time of each packet, and the time at which it is shown, if it is, in ticks."""
+        for packet in _listed(self._process.stdout):
+            self._decoded_last = packet
+            if packet.shown is not None and (self._shown_last is None or packet.shown > cast(Fraction, self._shown_last.shown)):
+                self._shown_last = packet
+            known = packet.shown is not None and not packet.hidden
+            yield round(packet.decoded / self._tick), round(packet.shown / self._tick) if known else None

@@ -80,12 +80,13 @@ def join_segments(
     extra: Sequence[str] = (),
     start: float | None = None,
     end: float | None = None,
+    begin: float | None = None,
     until: Fraction | None = None,
 ) -> list[str]:
     """Join the segments of a video, and copy the other streams of its source into the file beside it.
 
     Each segment is what `VideoWriter(…, with_streams=False)` wrote to a file with the suffix `segment_suffix` says,
-    its frames with the source's own timestamps. The joined file gets its name when it is whole and each frame is
+    its frames with the source's own timestamps, or with what `VideoWriter(…, start=begin)` made of them. The joined file gets its name when it is whole and each frame is
     where it was in its segment; the segments stay.
 
     Args:
@@ -96,7 +97,8 @@ def join_segments(
         extra: further arguments for ffmpeg's command line, put after all others of the output.
         start: where the source was cut, in seconds after its beginning; time in the file starts there.
         end: where it ends, likewise.
-        until: until when the last frame is shown, in seconds of the segments' clock; None: about as long as the one
+        begin: the `start` that the segments were written with.
+        until: until when the last frame is shown, in seconds of the source's clock; None: about as long as the one
             before, as far as the container says how long frames are shown.
 
     Returns:
@@ -114,8 +116,9 @@ def join_segments(
     # Matroska notes beside the pictures that they have alpha; what the source's own stream says of itself has no such.
     opacity = [f"-metadata:s:{others.position}", "alpha_mode=1"] if _has_noted_alpha(segments[0]) else []
     origin = origin_of(source, start) * source.video.time_base
+    moved = origin - origin_of(source, begin) * source.video.time_base  # from the segments' clock
     first = Fraction(_begin(parts[0]), 1_000_000)
-    stamps = [stamp - origin for part in parts for stamp in part]
+    stamps = [stamp - moved for part in parts for stamp in part]
     lasting: list[str] = []
     if until is not None:
         lasting = [f"-bsf:{others.position}", _lasting(stamps, until - origin, container.format in _BY_DECODING)]
@@ -125,7 +128,7 @@ def join_segments(
     if codeless:
         lost.append(f"the time code: not written for {codeless}")
     temporary, links = temporary_name(target), ExitStack()
-    joined = ["-copyts", *turned, "-itsoffset", f"{float(first - origin):.6f}", "-protocol_whitelist", "file,pipe"]
+    joined = ["-copyts", *turned, "-itsoffset", f"{float(first - moved):.6f}", "-protocol_whitelist", "file,pipe"]
     try:
         told = ffmpeg.run(
             [

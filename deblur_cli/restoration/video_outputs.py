@@ -30,7 +30,7 @@ from deblur_cli.media.probe import VideoInfo, probe
 from deblur_cli.media.video import Frame, as_meant
 from deblur_cli.media.video_join import join_segments, segment_suffix, timestamps
 from deblur_cli.media.video_reader import VideoReader
-from deblur_cli.media.video_writer import VideoWriter
+from deblur_cli.media.video_writer import VideoWriter, origin_of
 from deblur_cli.restoration import yuv
 from deblur_cli.restoration.journal import Segment
 from deblur_cli.words import counted
@@ -133,6 +133,8 @@ class EncodedOutput:
         self.identity: Sequence[str] = [self.encoding.pixels, *self.encoding.arguments]
         self._extra = split_arguments(settings.extra, container_of(target))
         self._filtered = filters(self._extra[0])[0] is not None
+        # No container of segments holds a picture from before zero, where a broadcast's clock has run over.
+        self._begin = 0.0 if reader.info and reader.info.start < 0 else None
         self._shape: list[str] = []
         if reader.info is None and (aspect := _pixel_aspect(reader)):  # that of a video file is the writer's to keep
             whole = aspect * Fraction(reader.video.width, reader.video.height)
@@ -143,7 +145,8 @@ class EncodedOutput:
         """As `Output` says.
 
         Raises:
-            VideoError: a filter of the settings leaves frames out, makes more of them or moves them in time.
+            VideoError: the encoder, or a filter of the settings, leaves frames out, makes more of them or moves them
+                in time.
         """
         path = self._folder / self.name(number)
         writer = VideoWriter(
@@ -156,19 +159,20 @@ class EncodedOutput:
             preset=self._settings.preset,
             extra=[*self._shape, *self._extra[0]],
             with_streams=False,
+            start=self._begin,
         )
         with writer:
             yield writer
-        if self._filtered and path.exists() and (fault := self._fault(timestamps(path), writer.stamps)):
+        if path.exists() and (fault := self._fault(timestamps(path), writer.stamps)):
             path.unlink()
-            raise VideoError(f"{path}: a filter of --ffmpeg-args {fault}; it must not")
+            raise VideoError(f"{path}: {'a filter of --ffmpeg-args' if self._filtered else 'encoding'} {fault}; it must not")
 
     def _fault(self, found: Sequence[Fraction], written: Sequence[int]) -> str | None:
-        """What became of the frames `written` at these ticks, now that they were filtered; None: nothing."""
+        """What became of the frames `written` at these ticks, now that they are encoded; None: nothing."""
         if len(found) != len(written):
             return f"makes {counted(len(found), 'frame')} of {len(written)}"
-        base = self._reader.video.time_base
-        moved = float(max(abs(time - tick * base) for time, tick in zip(found, written, strict=True)))
+        base, origin = self._reader.video.time_base, origin_of(self._source, self._begin)
+        moved = float(max(abs(time - (tick - origin) * base) for time, tick in zip(found, written, strict=True)))
         return f"moves frames by up to {moved:.3f} seconds" if moved > _ROUNDED else None
 
     def size(self, number: int) -> int:
@@ -194,6 +198,8 @@ class EncodedOutput:
             start, end = None if start is None else 0.0, None
         if start is None and source.container in _RUNNING_CLOCKS and container_of(self._target).format != "mpegts":
             start = 0.0  # a clip may begin hours into such a clock, and elsewhere hours of nothing would lie before it
+        if start is None:
+            start = self._begin
         until = self._reader.until(segments[-1].last)
         dropped = join_segments(
             paths,
@@ -202,6 +208,7 @@ class EncodedOutput:
             frames=[segment.frames for segment in segments],
             extra=self._extra[1],
             start=start,
+            begin=self._begin,
             end=end,
             until=None if until is None else until * self._reader.video.time_base,
         )
