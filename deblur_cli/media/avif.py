@@ -9,7 +9,7 @@ import io
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.media import exif, keeping, xmp
-from deblur_cli.media.boxes import boxes, has_gain_map, left_behind
+from deblur_cli.media.boxes import has_gain_map, left_behind, properties
 from deblur_cli.media.photo import AvifFacts, Photo
 from deblur_cli.media.pixels import open_image, pack, refuse_animation, unpack
 
@@ -18,23 +18,10 @@ _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0", b"urn:mpeg:hevc:2015
 _HDR = {16: "PQ", 18: "HLG"}
 
 
-def _properties(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Type and content of all item properties (`meta/iprp/ipco`)."""
-    spans = [(4, start, end) for kind, start, end in boxes(data, 0, len(data)) if kind == b"meta"]
-    for wanted in (b"iprp", b"ipco"):
-        spans = [
-            (0, inner, last)
-            for skip, start, end in spans
-            for kind, inner, last in boxes(data, start + skip, end)
-            if kind == wanted
-        ]
-    return [(kind, data[inner:last]) for _, start, end in spans for kind, inner, last in boxes(data, start, end)]
-
-
 def _facts(data: bytes) -> tuple[int, AvifFacts]:
     """Bits a channel, and chroma and colour, of the photo (its alpha plane, which is monochrome, set aside)."""
     depth, subsampling, colour = 8, "", None
-    for kind, content in _properties(data):
+    for kind, content in properties(data):
         if kind == b"av1C" and len(content) >= 3:
             flags = content[2]
             depth = max(depth, (12 if flags & 0x20 else 10) if flags & 0x40 else 8)
@@ -47,7 +34,7 @@ def _facts(data: bytes) -> tuple[int, AvifFacts]:
 
 def _notes(data: bytes) -> list[str]:
     """What else the file holds that is not kept, a line each."""
-    others = {content[4:] for kind, content in _properties(data) if kind == b"auxC"}
+    others = {content[4:] for kind, content in properties(data) if kind == b"auxC"}
     has_others = has_gain_map(data) or any(not other.startswith(_ALPHA) for other in others)
     return ["auxiliary pictures (gain map, depth map) are not kept"] * has_others + left_behind(data)
 
@@ -68,7 +55,7 @@ def read(data: bytes) -> Photo:
     refuse_animation(image)
     pixels, alpha = unpack(image)
     info = image.info
-    block, packet = exif.normalised(info.get("exif")), info.get("xmp") or b""
+    block, packet = exif.normalised(info.get("exif")), xmp.normalised(info.get("xmp") or b"")
     if exif.orientation(block) is None:
         # No box turns the picture, and no other program would do it for the sake of the XMP.
         packet = xmp.upright(packet, 1, image.size)

@@ -126,12 +126,17 @@ def resolution(block: bytes) -> tuple[float, float] | None:
     return (dots[0], dots[1]) if len(dots) == 2 and min(dots) > 0 else None
 
 
-def upright(block: bytes, *, turned: bool = False) -> bytes:
+def upright(block: bytes, was: int, size: tuple[int, int]) -> bytes:
     """The block for pixels that were set upright: orientation 1, the subject where it is now, no thumbnail, everything
     else at its place.
 
-    The thumbnail shows the picture as it was, so its directory is unlinked and its bytes are blanked. With `turned`
-    (rows became columns), width and height, and the two resolutions, change places.
+    The thumbnail shows the picture as it was, so its directory is unlinked and its bytes are blanked. Where rows became
+    columns, width and height, and the two resolutions, change places.
+
+    Args:
+        block: whatever orientation it states.
+        was: the orientation of the stored pixels, 1 to 8.
+        size: width and height of the upright ones.
     """
     order = byte_order(block)
     if order is None:
@@ -139,34 +144,34 @@ def upright(block: bytes, *, turned: bool = False) -> bytes:
     edited = bytearray(block)
     first = _first(edited, order)
     directories = _main_and_exif(edited, order)
-    was = orientation(block) or 1
     for directory in directories:
-        _turn_subject(edited, order, directory, was)
+        _turn_subject(edited, order, directory, was, size[::-1] if was > 4 else size)
     tag = directories[0].get(ORIENTATION)
     if tag and tag.type in _INTEGERS:
         struct.pack_into(order + _INTEGERS[tag.type], edited, tag.value, 1)
-    if turned:
+    if was > 4:
         for directory in directories:
             _swap_pairs(edited, directory)
     _drop_thumbnail(edited, order, first)
     return bytes(edited)
 
 
-def _turn_subject(edited: bytearray, order: str, directory: dict[int, Place], was: int) -> None:
-    """Set the area and the place of the subject to where they lie when pixels of the orientation `was` are upright."""
-    sizes = [_integer(edited, order, directory[tag]) for tag in _SIZE_PAIRS[1] if tag in directory]
-    if len(sizes) != 2:
-        return
+def _turn_subject(
+    edited: bytearray, order: str, directory: dict[int, Place], was: int, stored: tuple[int, int]
+) -> None:
+    """Set the area and the place of the subject to where they lie when pixels of the orientation `was` are upright.
+
+    They are in pixels of the size that the directory states, or else of that of the `stored` pixels.
+    """
+    stated = [_integer(edited, order, directory[tag]) for tag in _SIZE_PAIRS[1] if tag in directory]
+    size = (stated[0], stated[1]) if len(stated) == 2 and min(stated) > 0 else stored
     for tag in _SUBJECT:
         place = directory.get(tag)
         if place is None or place.type != 3 or not 2 <= place.number <= 4:
             continue
-        stated = struct.unpack_from(f"{order}{place.number}H", edited, place.value)
-        x, y, width, height = regions.turned((*stated, 0, 0)[:4], was, (sizes[0], sizes[1]))
-        # Two numbers are a point, a third is the diameter of a circle.
-        anew = (x, y, *(stated[2:3] if place.number == 3 else (width, height)[: place.number - 2]))
-        if all(0 <= number <= 65535 for number in anew):
-            struct.pack_into(f"{order}{place.number}H", edited, place.value, *map(int, anew))
+        layout = f"{order}{place.number}H"
+        subject = struct.unpack_from(layout, edited, place.value)
+        struct.pack_into(layout, edited, place.value, *regions.turned_subject(subject, was, size))
 
 
 def resized(block: bytes, before: tuple[int, int], after: tuple[int, int]) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.media import exif, keeping, limits, xmp
-from deblur_cli.media.boxes import has_gain_map, left_behind
+from deblur_cli.media.boxes import has_gain_map, left_behind, orientation_of_primary
 from deblur_cli.media.photo import HeifFacts, Photo
 from deblur_cli.media.pixels import check_size, joined, unpremultiplied
 
@@ -88,7 +88,8 @@ def read(data: bytes) -> Photo:
         pixels = unpremultiplied(pixels, alpha)
     coded = info.get("nclx_profile")
     block = exif.normalised(info.get("exif"))
-    orientation = exif.orientation(block) or 1
+    # The decoder has applied what the boxes say; the tags are copies of it for other programs, or nothing but tags.
+    orientation = orientation_of_primary(data)
     turned = orientation > 4
     notes = _notes(container, info, data)
     if info.get("exif") and not block:
@@ -97,10 +98,9 @@ def read(data: bytes) -> Photo:
         np.array(pixels, order="C"),
         "HEIF",
         alpha,
-        # The rotation is in boxes of its own and already applied; the tag is a copy of it for other programs.
-        exif=exif.upright(block, turned=turned),
+        exif=exif.upright(block, orientation, picture.size),
         icc=info.get("icc_profile") or b"",
-        xmp=xmp.upright(info.get("xmp") or b"", orientation, picture.size),
+        xmp=xmp.upright(xmp.normalised(info.get("xmp") or b""), orientation, picture.size),
         depth=depth,
         facts=HeifFacts(
             depth,

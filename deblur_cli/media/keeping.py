@@ -79,15 +79,27 @@ def behind(rest: bytes) -> list[str]:
     return [f"{len(rest)} bytes behind the picture are not kept"] if rest.strip(b"\x00\xff\r\n ") else []
 
 
+def own_resolution(photo: Photo) -> tuple[float, float] | None:
+    """Dots an inch that the photo's file states, and its EXIF does not.
+
+    None where the EXIF states the same, or states any and the file only what programs write that know of none.
+    """
+    stated = exif.resolution(photo.exif)
+    if photo.dpi is None or stated is None:
+        return photo.dpi
+    across, down = map(round, photo.dpi)
+    return None if (across, down) in (tuple(map(round, stated)), _NO_RESOLUTION) else photo.dpi
+
+
 def losses(photo: Photo, format: str) -> list[str]:  # noqa: A002
     """What of `photo` has no place in a file of `format`, a name of `WRITABLE`, though its own had one; a line each."""
     notes = []
     lost = [] if format == photo.format else list(dict.fromkeys(_only_its_own(photo, format)))
     if lost:
         notes.append(f"{format} is written without the {photo.format}'s {', '.join(lost)}")
-    in_exif = WRITABLE[format].metadata and exif.resolution(photo.exif) is not None
-    across, down = map(round, photo.dpi or _NO_RESOLUTION)
-    if (across, down) != _NO_RESOLUTION and format not in _WITH_RESOLUTION and not in_exif:
+    dots = own_resolution(photo) if WRITABLE[format].metadata else photo.dpi
+    across, down = map(round, dots or _NO_RESOLUTION)
+    if (across, down) != _NO_RESOLUTION and format not in _WITH_RESOLUTION:
         notes.append(f"{format} is written without the resolution of {across} × {down} dots an inch")
     return notes
 

@@ -14,13 +14,16 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.media.files import is_temporary, replacing, temporary_name
 from deblur_cli.media.formats import SUFFIXES, WRITABLE, describe, identify
 from deblur_cli.media.limits import refuse_too_large
 from deblur_cli.media.photo import Photo
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["SUFFIXES", "WRITABLE", "Photo", "is_temporary", "read", "temporary_name", "write"]
 
@@ -150,13 +153,14 @@ def _upright(photo: Photo) -> Photo:
     from deblur_cli.media import exif, keeping, xmp
     from deblur_cli.media.pixels import turn
 
-    orientation = exif.orientation(photo.exif) or xmp.orientation(photo.xmp) or 1
+    stated = xmp.normalised(photo.xmp)
+    orientation = exif.orientation(photo.exif) or xmp.orientation(stated) or 1
     turned = orientation > 4
     pixels = turn(photo.pixels, orientation)
     height, width = pixels.shape[:2]
-    packet = xmp.unsigned(photo.xmp)
+    packet = xmp.unsigned(stated)
     warnings = list(photo.warnings)
-    if packet != photo.xmp and keeping.NO_CREDENTIALS not in warnings:
+    if packet != stated and keeping.NO_CREDENTIALS not in warnings:
         warnings.append(keeping.NO_CREDENTIALS)
     if orientation > 1 and keeping.has_depth(photo):
         warnings.append("the depth map in its XMP lies as the pixels did before they were turned upright")
@@ -165,20 +169,54 @@ def _upright(photo: Photo) -> Photo:
         pixels=pixels,
         alpha=None if photo.alpha is None else turn(photo.alpha, orientation),
         inks=None if photo.inks is None else turn(photo.inks, orientation),
-        exif=exif.upright(photo.exif, turned=turned),
+        exif=exif.upright(photo.exif, orientation, (width, height)),
         xmp=xmp.alone(xmp.upright(packet, orientation, (width, height))),
         dpi=(photo.dpi[1], photo.dpi[0]) if photo.dpi and turned else photo.dpi,
         warnings=warnings,
     )
 
 
+def _by_profile(photo: Photo, format: str, notes: list[str]) -> tuple[np.ndarray, bytes]:  # noqa: A002
+    """The pixels of a photo that does not stay CMYK, and its profile, as `format` can hold both: where it cannot, the
+    pixels are sRGB and there is no profile."""
+    from deblur_cli.media import colour, profiles
+
+    pixels, icc = photo.pixels, photo.icc
+    space, grey = colour.profile_space(icc), pixels.ndim == 2
+    if photo.cmyk or space == "CMYK":
+        return pixels, b""
+    # A WebP is always in colour, and so are these where they have an alpha channel.
+    in_colour = not grey or format == "WEBP" or (format in ("AVIF", "HEIF") and photo.alpha is not None)
+    misfit = space == "GRAY" and in_colour
+    if misfit or not WRITABLE[format].metadata:
+        turned = profiles.in_srgb(pixels, icc)
+        if turned is not None:
+            rounded = turned.itemsize == 1 < pixels.itemsize and "uint16" in WRITABLE[format].depths
+            rough = ", through 8 bits a channel" if rounded else ""
+            without = "a grey ICC profile with colour pixels" if misfit else "an ICC profile"
+            notes.append(
+                f"its {'grey' if grey else 'colours'} became sRGB{rough}: {format} is written without {without}"
+            )
+            return turned, b""
+        if misfit:
+            notes.append("the grey ICC profile does not fit colour pixels and is not kept")
+            return pixels, b""
+    if format == "PNG" and grey and space == "RGB":
+        if not profiles.differs_from_srgb(icc):
+            notes.append("PNG holds no RGB ICC profile with grey pixels: not kept")
+            return pixels, b""
+        notes.append("its grey became three channels: PNG holds no RGB ICC profile with grey pixels")
+        return pixels[:, :, None].repeat(3, axis=2), icc
+    return pixels, icc
+
+
 def _fit(photo: Photo, format: str, notes: list[str]) -> Photo:  # noqa: A002
     """The photo as `format` can hold it: depth, alpha, colours; what is lost, here or beside, is a line in `notes`."""
-    from deblur_cli.media import colour, keeping, xmp
+    from deblur_cli.media import keeping, xmp
     from deblur_cli.media.pixels import on_white, to_depth
 
     holds = WRITABLE[format]
-    pixels, alpha, icc = photo.pixels, photo.alpha, photo.icc
+    pixels, alpha = photo.pixels, photo.alpha
     depth = pixels.dtype.name if pixels.dtype.name in holds.depths else holds.depths[-1]
     if depth != pixels.dtype.name and (format, depth) != ("HEIF", "uint16"):  # its writer says how many of the 16
         bits = photo.depth if photo.depth > 8 else 16
@@ -186,29 +224,24 @@ def _fit(photo: Photo, format: str, notes: list[str]) -> Photo:  # noqa: A002
         notes.append(
             f"{was} rounded to {depth.removeprefix('uint')} bits a channel, the most that is written as {format}"
         )
-    pixels = to_depth(pixels, depth)
-    alpha = None if alpha is None else to_depth(alpha, depth)
     keeps_inks = photo.cmyk and format in ("JPEG", "TIFF") and depth == "uint8" and pixels.ndim == 3 and alpha is None
     if photo.cmyk and not keeps_inks:
         notes.append(f"CMYK became sRGB: {format} is written without it")
+    # By the profile first, then rounded: linear light has no room for shadows in 8 bits.
+    pixels, icc = (pixels, photo.icc) if keeps_inks else _by_profile(photo, format, notes)
+    pixels = to_depth(pixels, depth)
+    alpha = None if alpha is None else to_depth(alpha, depth)
     if alpha is not None and not holds.alpha:
         if alpha.min() < (1 if depth == "float32" else (1 << 8 * alpha.dtype.itemsize) - 1):
             notes.append(f"{format} holds no transparency: laid over white")
             pixels = on_white(pixels, alpha)
         alpha = None
-    space = colour.profile_space(icc)
-    # A WebP is always in colour, and so are these where they have an alpha channel.
-    in_colour = pixels.ndim == 3 or format == "WEBP" or (format in ("AVIF", "HEIF") and alpha is not None)
-    if (space == "CMYK" and not keeps_inks) or (space == "GRAY" and in_colour):
-        if space == "GRAY":
-            notes.append("the grey ICC profile does not fit colour pixels and is not kept")
-        icc = b""
     lost = [word for word, value in (("EXIF", photo.exif), ("ICC profile", icc), ("XMP", photo.xmp)) if value]
     if lost and not holds.metadata:
         notes.append(f"{format} holds no {', '.join(lost)}: not kept")
     packet = photo.xmp if format == photo.format == "JPEG" else xmp.unextended(photo.xmp)
     fitting = replace(photo, pixels=pixels, alpha=alpha, icc=icc, xmp=packet, cmyk=keeps_inks)
-    notes += keeping.losses(fitting, format)
+    notes += keeping.losses(photo, format)
     return fitting
 
 

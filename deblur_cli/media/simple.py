@@ -21,7 +21,7 @@ _BMP_EMBEDDED = b"DEBM"
 _NUMBER = rb"(?:\s|#[^\n]*\n)+(\d+)"
 _PPM_HEADER = re.compile(rb"P([2356])" + 3 * _NUMBER + rb"\s")
 # Of black and white no greatest value is told.
-_PBM_HEADER = re.compile(rb"P[14]" + 2 * _NUMBER + rb"\s")
+_PBM_HEADER = re.compile(rb"P([14])" + 2 * _NUMBER + rb"\s")
 _PPM_COMMENT = re.compile(rb"#([^\n]*)\n")
 
 
@@ -65,9 +65,11 @@ def read_ppm(data: bytes) -> Photo:
     told = header or _PBM_HEADER.match(data)
     lines = _PPM_COMMENT.findall(told[0]) if told else []
     facts = keeping.as_text(b"\n".join(line.strip() for line in lines))
+    # A file of binary pictures may hold several.
+    notes = keeping.behind(data[told.end() + _length(told) :]) if told and told[1] in b"456" else []
     if header is None or int(header[4]) <= 255:
         pixels, alpha = unpack(open_image(data, "PPM"))
-        return Photo(pixels, "PPM", alpha, facts=facts)
+        return Photo(pixels, "PPM", alpha, facts=facts, warnings=notes)
     if header[1] in b"23":
         raise PhotoError("a PPM of more than 8 bits written as text; convert it to PNG or binary PPM")
     width, height, top = (int(header[index]) for index in (2, 3, 4))
@@ -75,14 +77,21 @@ def read_ppm(data: bytes) -> Photo:
     if top > 65535:
         raise PhotoError(f"corrupt PPM: {top} as the greatest value, where 65535 is the limit")
     check_size(width, height, len(data))
-    count = width * height * channels
-    if len(data) - header.end() < 2 * count:
+    if len(data) - header.end() < _length(header):
         raise PhotoError("truncated PPM: fewer samples than its header declares")
-    samples = np.frombuffer(data, ">u2", count, header.end()).astype(np.uint16)
+    samples = np.frombuffer(data, ">u2", width * height * channels, header.end()).astype(np.uint16)
     if top < 65535:
         samples = ((np.minimum(samples, top).astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
     pixels = samples.reshape((height, width, 3) if channels == 3 else (height, width))
-    return Photo(pixels, "PPM", depth=16, facts=facts)
+    return Photo(pixels, "PPM", depth=16, facts=facts, warnings=notes)
+
+
+def _length(header: re.Match[bytes]) -> int:
+    """Bytes of the samples behind the header of a binary picture."""
+    width, height = int(header[2]), int(header[3])
+    if header[1] == b"4":
+        return -(-width // 8) * height
+    return width * height * (3 if header[1] == b"6" else 1) * (2 if int(header[4]) > 255 else 1)
 
 
 def write_ppm(photo: Photo, quality: int | None, notes: list[str]) -> bytes:

@@ -33,6 +33,13 @@ _STRUCTURE = frozenset(
         *(559, 32997, 32998, 33421, 33422, _XMP, _ICC, _LAYERS, _CREDENTIALS),
     )
 )
+# What of it is kept where the pixels that are written are of the same kind.
+_TRANSFER, _INKS = 301, 333
+_OF_PIXELS = {
+    _TRANSFER: "the transfer function",
+    _INKS: "the list of inks",
+    337: "the name of the printer that the inks are for",
+}
 # What belongs in an EXIF block wherever it travels; the rest stays with TIFF (IPTC, Photoshop, GeoTIFF and others).
 _EXIF_TAGS = frozenset(
     (
@@ -186,10 +193,12 @@ def _tags(data: bytes) -> tuple[str, exif.Directory, exif.Directory, bytes, byte
     order, directory = (bigtiff if exif.byte_order(data) is None else exif).parse(data)
     single = {tag: item for tag, item in directory.items() if isinstance(item, exif.Entry)}
     icc = single[_ICC].value if _ICC in single else b""
-    packet = single[_XMP].value if _XMP in single else b""
+    packet = xmp.normalised(single[_XMP].value) if _XMP in single else b""
     block = {tag: item for tag, item in directory.items() if tag in _EXIF_TAGS}
     rest: exif.Directory = {
-        tag: item for tag, item in directory.items() if tag not in _EXIF_TAGS and tag not in _STRUCTURE
+        tag: item
+        for tag, item in directory.items()
+        if tag in _OF_PIXELS or (tag not in _EXIF_TAGS and tag not in _STRUCTURE)
     }
     resources = rest.get(photoshop.TAG)
     if isinstance(resources, exif.Entry) and (kept := photoshop.without_thumbnail(resources.value)) != resources.value:
@@ -238,6 +247,7 @@ def read(data: bytes) -> Photo:
             pixels = turn(pixels, orientation)
             alpha = None if alpha is None else turn(alpha, orientation)
         else:
+            image.info["xmp"] = packet  # from UTF-16 Pillow takes no orientation
             pixels, alpha = _read_shallow(image, page, icc, notes)
             inks = np.array(image) if image.mode == "CMYK" else None
             alpha = alpha if _first_may_be_alpha(page) else None
@@ -250,7 +260,7 @@ def read(data: bytes) -> Photo:
     if colour.profile_space(icc) == "Lab":
         icc = b""
     height, width = pixels.shape[:2]
-    block = exif.upright(block, turned=orientation > 4)
+    block = exif.upright(block, orientation, (width, height))
     return Photo(
         pixels,
         "TIFF",
@@ -323,7 +333,27 @@ def write(photo: Photo, quality: int | None, notes: list[str]) -> bytes:
         settings |= {"compression": "zlib", "predictor": array.dtype != np.float32}
     stream = io.BytesIO()
     _library().imwrite(stream, array, byteorder=order, metadata=None, bigtiff=False, **settings)
-    return _with_tags(stream.getvalue(), order, directory, photo)
+    return _with_tags(stream.getvalue(), order, directory, photo, notes)
+
+
+def _fitting(photo: Photo, notes: list[str]) -> exif.Directory:
+    """The tags of a photo that was a TIFF, but for those that its pixels do not fit any more; `notes` says so."""
+    assert isinstance(photo.facts, TiffFacts)
+    tags: exif.Directory = dict(photo.facts.tags)
+    levels = 1 << 8 * photo.pixels.itemsize
+    for tag, words in _OF_PIXELS.items():
+        if tag not in tags:
+            continue
+        entry = photo.facts.tags[tag]
+        if tag == _TRANSFER:
+            # One curve for all channels, or three; a value for each level.
+            fits = entry.number in (levels, 3 * levels)
+        else:
+            fits = photo.cmyk and (tag != _INKS or entry.value.rstrip(b"\0").count(b"\0") == 3)
+        if not fits:
+            del tags[tag]
+            notes.append(f"{words} does not fit the pixels that are written and is not kept")
+    return tags
 
 
 def _moved(offsets: exif.Entry | exif.Directory, order: str, distance: int) -> exif.Entry:
@@ -334,7 +364,7 @@ def _moved(offsets: exif.Entry | exif.Directory, order: str, distance: int) -> e
     return exif.Entry(4, offsets.number, struct.pack(layout, *moved))
 
 
-def _with_tags(written: bytes, order: str, directory: exif.Directory, photo: Photo) -> bytes:
+def _with_tags(written: bytes, order: str, directory: exif.Directory, photo: Photo, notes: list[str]) -> bytes:
     """The file with a new first directory: what describes the pixels from `written`, everything else from the photo.
 
     Makers' notes have offsets that count from the beginning of the EXIF: with some, that stands before the pixels.
@@ -345,16 +375,16 @@ def _with_tags(written: bytes, order: str, directory: exif.Directory, photo: Pho
     merged[_STRIPS] = _moved(merged[_STRIPS], order, len(front))
     for tag in (270, 305, 306, exif.RESOLUTION_X, exif.RESOLUTION_Y, exif.RESOLUTION_UNIT):
         merged.pop(tag, None)
-    if photo.dpi and exif.RESOLUTION_X not in directory:
-        for tag, dots in zip((exif.RESOLUTION_X, exif.RESOLUTION_Y), photo.dpi, strict=True):
-            above = min(0xFFFFFFFF, max(1, round(dots * 10000)))
-            merged[tag] = exif.Entry(5, 1, struct.pack(order + "II", above, 10000))
-        merged[exif.RESOLUTION_UNIT] = exif.Entry(3, 1, struct.pack(order + "H", 2))
     if isinstance(photo.facts, TiffFacts) and photo.facts.order == order:
-        merged.update(photo.facts.tags)
+        merged.update(_fitting(photo, notes))
     elif isinstance(photo.facts, JpegFacts):
         merged.update(photoshop.tags(photoshop.of_segments(photo.facts.segments)))
     merged.update({tag: item for tag, item in directory.items() if tag not in _STRUCTURE})
+    if resolution := keeping.own_resolution(photo):
+        for tag, dots in zip((exif.RESOLUTION_X, exif.RESOLUTION_Y), resolution, strict=True):
+            above = min(0xFFFFFFFF, max(1, round(dots * 10000)))
+            merged[tag] = exif.Entry(5, 1, struct.pack(order + "II", above, 10000))
+        merged[exif.RESOLUTION_UNIT] = exif.Entry(3, 1, struct.pack(order + "H", 2))
     if photo.icc:
         merged[_ICC] = exif.Entry(7, len(photo.icc), photo.icc)
     if photo.xmp:

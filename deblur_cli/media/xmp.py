@@ -6,6 +6,7 @@ Adobe's XMP specification, part 2.
 
 from __future__ import annotations
 
+import codecs
 import re
 
 from deblur_cli.media import regions
@@ -25,7 +26,11 @@ _OTHERS = (rb"xmp:Thumbnails", rb"xap:Thumbnails", rb"G?Container:Directory", rb
 _PROVENANCE = rb"dcterms:provenance"
 _CREDENTIALS = re.compile(_PROVENANCE + STATES + rb"""[^"'<>]{0,1000}?(?:jumbf|c2pa|manifests)""")
 # What is measured by the size of the picture: a sphere's panorama, regions with somebody's face.
-_MEASURED = (rb"GPano:\w+", rb"mwg-rs:Regions", rb"MP:RegionInfo")
+_MEASURED = (rb"GPano:\w+", rb"mwg-rs:Regions", rb"MP:RegionInfo", rb"Iptc4xmpExt:ImageRegion")
+# Dots across and down: in print, on the sensor.
+_RESOLUTION = re.compile(rb"\b(tiff:|exif:FocalPlane)([XY])(?=Resolution\b)")
+# The encoding that XML says it is in.
+_DECLARED = re.compile(rb"""(?<=<\?xml )([^<>]*?encoding=["'])[^"'<>]*""")
 _EXTENSION = rb"xmpNote:HasExtendedXMP"
 
 
@@ -35,18 +40,37 @@ def orientation(packet: bytes) -> int | None:
     return int(found[2]) if found else None
 
 
+def normalised(packet: bytes) -> bytes:
+    """The packet in UTF-8 where it is in UTF-16, as a TIFF may have it; any other as it is."""
+    at = packet.find(b"<")
+    if packet.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif at >= 0 and packet[at + 1 : at + 2] == b"\0":
+        encoding = "utf-16-be" if at % 2 else "utf-16-le"
+    else:
+        return packet
+    try:
+        text = packet.decode(encoding).rstrip("\0")
+    except UnicodeDecodeError:
+        return packet
+    return packet if "\0" in text else _DECLARED.sub(rb"\g<1>UTF-8", text.encode())
+
+
 def unsigned(packet: bytes) -> bytes:
     """The packet that says no more where the content credentials of a picture are, which sign its old pixels."""
     return _without(_PROVENANCE, packet) if _CREDENTIALS.search(packet) else packet
 
 
 def upright(packet: bytes, was: int, size: tuple[int, int]) -> bytes:
-    """The packet for pixels that were set upright: every orientation 1, sizes and regions turned as they were.
+    """The packet for pixels that were set upright: every orientation 1; sizes, resolutions and regions as they are now.
 
     `was`: the orientation of the stored pixels; `size`: width and height of the upright ones. It may become longer.
     """
     packet = regions.upright(_ORIENTATION.sub(rb"\g<1>1", packet), was, size)
-    return _with_size(packet, size[::-1], size) if was > 4 else packet
+    if was <= 4:
+        return packet
+    packet = _RESOLUTION.sub(lambda found: found[1] + (b"Y" if found[2] == b"X" else b"X"), packet)
+    return _with_size(packet, size[::-1], size)
 
 
 def resized(packet: bytes, before: tuple[int, int], after: tuple[int, int]) -> bytes:

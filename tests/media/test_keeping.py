@@ -172,3 +172,15 @@ def test_a_resolution_that_no_jpeg_states_is_not_made_up() -> None:
     block = exif.PREFIX + exif.block_of(order, directory)
     silent = encoded(Image.fromarray(smooth(8, 8)), "JPEG", exif=block)
     assert photos.read(io.BytesIO(silent)).dpi is None and lost(silent, "WEBP") == []
+
+
+def test_a_resolution_that_the_exif_contradicts_is_kept_or_said_to_be_lost() -> None:
+    image, block = Image.fromarray(smooth(8, 8)), exif.PREFIX + exif_block()
+    data = encoded(image, "JPEG", dpi=(600, 600), exif=block)
+    assert lost(data, "WEBP") == ["WEBP is written without the resolution of 600 × 600 dots an inch"]
+    written, notes = converted(photos.read(io.BytesIO(data)), "TIFF")
+    assert photos.read(io.BytesIO(written)).dpi == (600, 600) and notes == []
+    # What programs write that know of none contradicts nothing.
+    unknown = encoded(image, "JPEG", dpi=(72, 72), exif=block)
+    written, notes = converted(photos.read(io.BytesIO(unknown)), "TIFF")
+    assert photos.read(io.BytesIO(written)).dpi == (300, 150) and notes == lost(unknown, "WEBP") == []

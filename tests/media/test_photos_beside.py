@@ -130,3 +130,14 @@ def test_comments_of_a_ppm_stay_or_become_the_text_of_a_png(header: bytes, sampl
     assert b"\n# one\n# \n# two\n2 3\n" in after and np.array_equal(read(after).pixels, photo.pixels)
     assert photos.write(photo, io.BytesIO(), format="JPEG")[-1:] == ["JPEG is written without the PPM's texts"]
     assert photos.write(read(png(smooth(4, 4))), io.BytesIO(), format="PPM") == []
+
+
+@pytest.mark.parametrize(
+    ("header", "samples"),
+    [(b"P6 2 3 255\n", 18), (b"P5 2 3 255\n", 6), (b"P5 2 3 65535\n", 12), (b"P4 9 3\n", 6), (b"P6 2 3 4095\n", 36)],
+)
+def test_further_pictures_of_a_ppm_are_said(header: bytes, samples: int) -> None:
+    picture = header + b"\x01" * samples
+    assert read(picture).warnings == read(picture + b"\n").warnings == []
+    assert read(2 * picture).warnings == [f"{len(picture)} bytes behind the picture are not kept"]
+    assert read(b"P2 2 3 255\n" + b"12 34 56\n" * 2).warnings == [], "numbers as text are no further picture"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -109,3 +110,16 @@ def test_an_avif_is_turned_by_its_boxes_and_not_by_its_xmp() -> None:
     assert b"irot" in turned
     photo = read(turned)
     assert photo.pixels.shape == (40, 24, 3) and photo.xmp == XMP % 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("stated", [1, 6])
+def test_a_heic_is_turned_by_its_boxes_and_not_by_its_tags(orientation: int, stated: int) -> None:
+    source = heic(exif=exif_block(orientation))
+    if orientation > 1:
+        assert b"irot" in source or b"imir" in source
+    tag = struct.pack("<HHI", exif.ORIENTATION, 3, 1)
+    assert source.count(tag) == 1
+    photo = read(source.replace(tag + bytes((orientation,)), tag + bytes((stated,))))
+    assert photo.exif == exif.upright(exif_block(1), orientation, (40, 24) if orientation < 5 else (24, 40))
+    assert exif.resolution(photo.exif) == ((300, 150) if photo.pixels.shape == (24, 40, 3) else (150, 300))

@@ -140,14 +140,32 @@ def test_an_orientation_in_the_xmp_alone_counts() -> None:
     assert photo.xmp == XMP % 1
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("container", ["TIFF", "JPEG", "AVIF", "HEIF"])
+def test_xmp_in_utf_16_is_read_like_any_other(container: str, encoding: str) -> None:
+    declared = b'<?xml version="1.0" encoding="%b"?>' + (XMP % 6).replace(b"Harbour", "Höfn".encode())
+    packet = (declared % b"UTF-16").decode().encode(encoding)
+    room = b"x" * len(packet)  # some libraries would write something else for it
+    data = written(Photo(smooth(8, 16), container, xmp=room), container).replace(room, packet)
+    photo = photos.read(io.BytesIO(data))
+    assert photo.pixels.shape == ((8, 16, 3) if container in ("AVIF", "HEIF") else (16, 8, 3))
+    assert photo.xmp == (declared % b"UTF-8").replace(b'Orientation="6"', b'Orientation="1"')
+
+
+def test_only_xmp_in_utf_16_is_written_anew() -> None:
+    for packet in (b"", b"<", XMP % 6, b"no XML", (XMP % 6).decode().encode("utf-32-le"), b"<\0?"):
+        assert xmp.normalised(packet) == packet
+    assert xmp.normalised((XMP % 6 + b"\0").decode().encode("utf-16-le")) == XMP % 6
+
+
 @given(
-    orientation=st.integers(1, 8), kind=st.sampled_from([1, 3, 4]), order=st.sampled_from("<>"), turned=st.booleans()
+    orientation=st.integers(1, 8), kind=st.sampled_from([1, 3, 4]), order=st.sampled_from("<>"), was=st.integers(1, 8)
 )
 @settings(max_examples=30, deadline=None)
-def test_upright_changes_nothing_but_what_it_says(orientation: int, kind: int, order: str, turned: bool) -> None:
+def test_upright_changes_nothing_but_what_it_says(orientation: int, kind: int, order: str, was: int) -> None:
     block = exif_block(orientation, (40, 24), order, orientation_type=kind)
     assert exif.orientation(block) == orientation
-    after = exif.upright(block, turned=turned)
+    after = exif.upright(block, was, (40, 24))
     assert exif.orientation(after) == 1
     assert THUMBNAIL in block and THUMBNAIL not in after
     assert after.index(MAKER_NOTE) == block.index(MAKER_NOTE)
@@ -156,11 +174,11 @@ def test_upright_changes_nothing_but_what_it_says(orientation: int, kind: int, o
     assert before_tags.keys() == tags.keys()
     details, before_details = tags[exif.EXIF_DIRECTORY], before_tags[exif.EXIF_DIRECTORY]
     assert isinstance(details, dict) and isinstance(before_details, dict)
-    width, height = (40962, 40963) if not turned else (40963, 40962)
+    width, height = (40962, 40963) if was < 5 else (40963, 40962)
     assert details[width] == before_details[40962] and details[height] == before_details[40963]
-    assert exif.resolution(after) == ((150.0, 300.0) if turned else (300.0, 150.0))
+    assert exif.resolution(after) == ((150.0, 300.0) if was > 4 else (300.0, 150.0))
     assert tags[exif.GPS_DIRECTORY] == before_tags[exif.GPS_DIRECTORY]
-    assert exif.upright(after) == after
+    assert exif.upright(after, 1, (40, 24)) == after
 
 
 @given(order=st.sampled_from("<>"), base=st.integers(4, 500))
@@ -194,7 +212,7 @@ def test_without_orientation_leaves_everything_else_at_its_place() -> None:
 @settings(max_examples=150, deadline=None)
 def test_damaged_exif_never_raises(data: bytes, order: bytes, cut: int) -> None:
     for block in (order + data, exif_block(6)[:cut], exif_block(6)[:cut] + data + exif_block(6)[cut + len(data) :]):
-        after = exif.upright(block, turned=True)
+        after = exif.upright(block, 6, (40, 24))
         assert exif.orientation(after) in (None, 1)
         exif.without_orientation(block)
         exif.resolution(block)

@@ -56,3 +56,15 @@ def test_sizes_are_those_of_other_pixels_and_a_sphere_is_none_any_more(order: st
         b"40", b"84"
     )
     assert exif.resized(b"no EXIF", (1, 1), (2, 2)) == b"no EXIF"
+
+
+@pytest.mark.parametrize(("orientation", "dots"), [(3, (300, 150)), (6, (150, 300))])
+def test_resolutions_in_the_xmp_turn_with_the_pixels(orientation: int, dots: tuple[int, int]) -> None:
+    attributes = b'tiff:XResolution="300/1" tiff:YResolution="150/1" tiff:Or'
+    element = b"<exif:FocalPlane%bResolution>%d/1</exif:FocalPlane%bResolution>"
+    elements = element % (b"X", 300, b"X") + element % (b"Y", 150, b"Y")
+    packet = XMP.replace(b"tiff:Or", attributes).replace(b"<dc:title>", elements + b"<dc:title>") % orientation
+    photo = photos.read(io.BytesIO(written(Photo(smooth(24, 40), "JPEG", xmp=packet), "JPEG")))
+    for name in (rb'tiff:%bResolution="(\d+)/1"', rb"<exif:FocalPlane%bResolution>(\d+)/1</exif:FocalPlane%b"):
+        stated = [re.findall(name.replace(b"%b", axis), photo.xmp) for axis in (b"X", b"Y")]
+        assert stated == [[b"%d" % number] for number in dots]

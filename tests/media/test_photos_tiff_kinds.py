@@ -166,3 +166,31 @@ def test_uncompressed_pixels_are_read_whatever_length_their_strips_claim(
 def test_an_absurd_resolution_is_written_as_far_as_there_is_room_for_it() -> None:
     photo = photos.Photo(smooth(20, 24), "PNG", dpi=(1e8, 1e-9))
     assert read(written(photo, "TIFF")).dpi == (429496.7295, 0.0001)
+
+
+CURVE = (301, 3, 3 * 256, tuple(range(256)) * 3, True)
+INKS = (333, 2, 27, "Cyan\0Magenta\0Yellow\0Black\0", True)
+PRINTER = (337, 2, 9, "Offset 1\0", True)
+
+
+@pytest.mark.parametrize(
+    ("photometric", "entries", "dtype", "kept"),
+    [
+        ("rgb", [CURVE], np.uint8, {301}),
+        ("rgb", [CURVE], np.uint16, set()),
+        ("rgb", [INKS, PRINTER], np.uint8, set()),
+        ("separated", [INKS, PRINTER], np.uint8, {333, 337}),
+        ("separated", [(333, 2, 5, "Cyan\0", True), PRINTER], np.uint8, {337}),
+    ],
+)
+def test_tags_of_the_pixels_are_kept_where_those_are_still_such_ones(
+    photometric: str, entries: list[Any], dtype: type, kept: set[int]
+) -> None:
+    channels = 4 if photometric == "separated" else 3
+    photo = read(tiff(smooth(20, 24, channels), photometric=photometric, extratags=entries))
+    if dtype is np.uint16:
+        photo = photo.with_pixels(photo.pixels.astype(np.uint16) * 257)
+    stream = io.BytesIO()
+    notes = photos.write(photo, stream, format="TIFF")
+    assert tags(stream.getvalue()) & {301, 333, 337} == kept
+    assert len(notes) == len(entries) - len(kept) and all("does not fit the pixels" in note for note in notes)
