@@ -266,7 +266,8 @@ def _present(family: str, source: VideoInfo | None, named: str | None) -> list[E
     """The encoders for a codec that this ffmpeg has; where some of them have the pixel format `named`, those."""
     known = ENCODERS.get(family, (Encoder(family),))
     # Hardly any player shows H.264 in RGB; it is for sources that are so already, and for who asks for it.
-    rgb = (source is not None and source.codec == "h264") or _among(_formats("libx264rgb"), named)
+    asked = family == "libx264rgb" or _among(_formats("libx264rgb"), named)
+    rgb = asked or (source is not None and source.codec == "h264")
     present = [e for e in known if e.name in ffmpeg.encoders() and (rgb or e.name != "libx264rgb")]
     if not present:
         names = ", ".join(encoder.name for encoder in known)

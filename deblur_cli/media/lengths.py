@@ -24,6 +24,15 @@ _UNFINISHED = (0, 0xFFFFFFFF)
 _CUT_OFF = "the file is cut off"
 _FILLING = b"\x00\r\n"
 _FLV_TAGS = frozenset({8, 9, 18})
+_OGG_PAGE = 27 + 255 + 255 * 255
+"""The most bytes of a page of Ogg's."""
+_DV_FRAME = b"\x1f\x07"
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_ASF_BROADCAST = 1
+_MXF_HEADER = bytes.fromhex("060e2b34020501010d0102010102")
+_MXF_RUN_IN = 65536
+"""The most bytes that may lie ahead of an MXF file's first key."""
 
 
 def shortfall(path: Path, container: str) -> str | None:
@@ -33,7 +42,7 @@ def shortfall(path: Path, container: str) -> str | None:
         path: the file.
         container: ffmpeg's names of its container, separated by commas.
     """
-    checks = {"mov": _quicktime, "avi": _avi, "flv": _flv}
+    checks = {"mov": _quicktime, "avi": _avi, "flv": _flv, "ogg": _ogg, "dv": _dv, "asf": _asf, "mxf": _mxf}
     check = next((checks[name] for name in container.split(",") if name in checks), None)
     if check is None:
         return None
@@ -111,6 +120,54 @@ def _flv(file: IO[bytes], size: int) -> str | None:
         at += 11 + int.from_bytes(head[1:]) + 4
     whole = at in {size, size + 4}  # some leave out the last length
     return None if whole else _missing(at - 4 - size) or _CUT_OFF
+
+
+def _ogg(file: IO[bytes], size: int) -> str | None:
+    # That the last page does not say it is the last tells nothing: those of a recorded broadcast never do.
+    begin = max(0, size - _OGG_PAGE)
+    tail = _read(file, begin, _OGG_PAGE)
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if not page.startswith(b"OggS\0"):
+        return None
+    count = page[26] if len(page) > 26 else 0
+    if len(page) < 27 + count:
+        return _CUT_OFF
+    return _missing(27 + count + sum(page[27 : 27 + count]) - len(page))
+
+
+def _dv(file: IO[bytes], size: int) -> str | None:
+    head = _read(file, 0, 4)
+    frame = 144_000 if head[3:] >= b"\x80" else 120_000  # those of more bits a second are as long as several
+    rest = size % frame
+    # What begins otherwise lies behind the film.
+    started = head.startswith(_DV_FRAME) and _read(file, size - rest, min(rest, 2)) == _DV_FRAME
+    return _missing(frame - rest) if started else None
+
+
+def _asf(file: IO[bytes], size: int) -> str | None:
+    (at,) = struct.unpack("<Q", _read(file, 16, 8))
+    if at > size:  # it is a stream's, in pieces
+        return None
+    header = _read(file, 0, at)
+    properties = header.find(_ASF_PROPERTIES) + 24
+    if properties < 24 or _read(file, at, 16) != _ASF_DATA:
+        return None
+    packets, flags, least, most = struct.unpack("<Q24xIII", header[properties + 32 : properties + 76])
+    (count,) = struct.unpack("<Q", _read(file, at + 40, 8))
+    if flags & _ASF_BROADCAST or least != most or packets != count:  # one of them was not written at the end
+        return None
+    return _missing(at + 50 + packets * most - size)
+
+
+def _mxf(file: IO[bytes], size: int) -> str | None:
+    head = _read(file, 0, _MXF_RUN_IN + 128)
+    key = head.find(_MXF_HEADER)
+    if key < 0:
+        return None
+    length = head[key + 16 : key + 17]
+    values = key + 17 + (length[0] & 0x7F if length >= b"\x80" else 0)
+    (footer,) = struct.unpack(">Q", head[values + 24 : values + 32])  # zero in a file that was never finished
+    return _CUT_OFF if footer and key + footer >= size else None
 
 
 def _goes_on(file: IO[bytes], at: int) -> bool:

@@ -211,7 +211,6 @@ def _assemble(path: Path, report: Report, main: Stream, frame: FirstFrame) -> Vi
     tags = replace(frame.tags, range="pc") if frame.pixels.startswith("yuvj") else frame.tags
     colour = resolve_colour(tags, pixels, frame.height)
     profile = re.match(r"[^ ,]+ \(([^)/]*)\)", main.detail)
-    rate = re.search(r", ([\d.]+)(k?) fps", main.detail)
     bits = re.search(r", (\d+) kb/s", main.detail)
     first = frame.pts * frame.time_base
     light = _search(r"Content light level metadata: MaxCLL=(\d+), MaxFALL=(\d+)", frame.side_data)
@@ -226,7 +225,7 @@ def _assemble(path: Path, report: Report, main: Stream, frame: FirstFrame) -> Vi
         tags=tags,
         rotation=frame.rotation,
         sample_aspect=frame.aspect,
-        average_rate=_exact_rate(float(rate[1]) * (1000 if rate[2] else 1)) if rate else frame.rate,
+        average_rate=_average_rate(main.detail, frame.rate),
         nominal_rate=frame.rate,
         file_start=first if report.start is None or abs(report.start - first) < Fraction(1, 10**6) else report.start,
         start=first,
@@ -243,6 +242,17 @@ def _assemble(path: Path, report: Report, main: Stream, frame: FirstFrame) -> Vi
         streams=tuple(stream for stream in report.streams if stream.index != main.index),
         chapters=tuple(report.chapters),
     )
+
+
+def _average_rate(detail: str, nominal: Fraction | None) -> Fraction | None:
+    """Of the report, or else the nominal one: also where that of the clock stands in its place, as for raw DV."""
+    told = {unit: (number, k) for number, k, unit in re.findall(r", ([\d.]+)(k?) (fps|tbn)", detail)}
+    if "fps" not in told:
+        return nominal
+    number, k = told["fps"]
+    rate = float(number) * (1000 if k else 1)
+    clocked = told["fps"] == told.get("tbn") and nominal is not None and rate > nominal
+    return nominal if clocked else _exact_rate(rate)
 
 
 def _exact_rate(rounded: float) -> Fraction | None:

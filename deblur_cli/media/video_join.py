@@ -86,8 +86,8 @@ def join_segments(
     """Join the segments of a video, and copy the other streams of its source into the file beside it.
 
     Each segment is what `VideoWriter(…, with_streams=False)` wrote to a file with the suffix `segment_suffix` says,
-    its frames with the source's own timestamps, or with what `VideoWriter(…, start=begin)` made of them. The joined file gets its name when it is whole and each frame is
-    where it was in its segment; the segments stay.
+    its frames with the source's own timestamps, or from `begin` on with those that the writer has then. The joined file
+    gets its name when it is whole and each frame is where it was in its segment; the segments stay.
 
     Args:
         segments: in the order in which they are shown.
@@ -97,7 +97,7 @@ def join_segments(
         extra: further arguments for ffmpeg's command line, put after all others of the output.
         start: where the source was cut, in seconds after its beginning; time in the file starts there.
         end: where it ends, likewise.
-        begin: the `start` that the segments were written with.
+        begin: the writer's `start` for the segments.
         until: until when the last frame is shown, in seconds of the source's clock; None: about as long as the one
             before, as far as the container says how long frames are shown.
 

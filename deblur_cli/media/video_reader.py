@@ -180,8 +180,7 @@ class VideoReader:
         before = None
         if self._end is not None:
             before = max(last + 1, math.floor((self._end + self.info.file_start) / self.video.time_base))
-        seek = self._seek(self._seconds(last))
-        packets = PacketTimes(self.info.path, self.info.index, self.video.time_base, seek)
+        packets = self._packets_near(last)
         try:
             return packets.until(last, before)
         finally:
@@ -282,11 +281,16 @@ class VideoReader:
         if not self._complained or silent or (before is None and self.damaged):
             return
         if self._packets is None:
-            seek = self._seek(self._seconds(last.pts))
-            self._packets = PacketTimes(self.info.path, self.info.index, self.video.time_base, seek)
+            self._packets = self._packets_near(last.pts)
         for pts in self._packets.between(last.pts, before):
             self._repeated.add(pts)
             yield replace(last, pts=pts, repeated=True)
+
+    def _packets_near(self, pts: int) -> PacketTimes:
+        """The times of the packets, from ahead of tick `pts` on."""
+        info, seek = self.info, self._seek(self._seconds(pts))
+        quicktime = "mov" in info.container.split(",")
+        return PacketTimes(info.path, info.index, self.video.time_base, seek, quicktime=quicktime)
 
     def _planes(self, pipe: IO[bytes]) -> tuple[np.ndarray, ...] | None:
         """The planes of the next frame, views of one buffer; None where the pipe ends."""

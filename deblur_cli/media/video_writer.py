@@ -216,7 +216,11 @@ class VideoWriter:
     def _filters(self) -> str:
         """Tags of the frames that come in, the user's own filters, then the encoder's pixel format."""
         tags = self._tags()
-        colours = f"range={tags.range}:color_primaries={tags.primaries}:color_trc={tags.transfer}"
+        extent = tags.range
+        if extent == UNKNOWN and self.video.pixels.kind == "yuv" and not self.video.colour.full_range:
+            # Encoders that know of two ranges only would get it from a scaler, which leaves out the chroma's location.
+            extent = "tv"
+        colours = f"range={extent}:color_primaries={tags.primaries}:color_trc={tags.transfer}"
         colours += f":colorspace={tags.matrix}"
         if tags.chroma_location != UNKNOWN:
             colours += f":chroma_location={tags.chroma_location}"

@@ -165,7 +165,8 @@ class EncodedOutput:
             yield writer
         if path.exists() and (fault := self._fault(timestamps(path), writer.stamps)):
             path.unlink()
-            raise VideoError(f"{path}: {'a filter of --ffmpeg-args' if self._filtered else 'encoding'} {fault}; it must not")
+            what = "a filter of --ffmpeg-args" if self._filtered else "encoding"
+            raise VideoError(f"{path}: {what} {fault}; it must not")
 
     def _fault(self, found: Sequence[Fraction], written: Sequence[int]) -> str | None:
         """What became of the frames `written` at these ticks, now that they are encoded; None: nothing."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deblur_cli.media import ffmpeg
 from deblur_cli.media.lengths import shortfall, top_box
 from deblur_cli.media.video_reader import VideoReader
 from tests.media.video_samples import H264, PICTURE, TONE, make
@@ -17,7 +18,14 @@ KINDS = {
     ".avi": ("avi", ("-c:a", "pcm_s16le")),
     ".flv": ("flv", ("-c:a", "aac")),
 }
-
+TAPE = ("-s", "720x576", "-c:v", "dvvideo", "-pix_fmt", "yuv420p", "-ar", "48000", "-ac", "2")
+NUMBERED = {
+    ".ogv": ("ogg", ("-c:v", "libtheora", "-c:a", "libvorbis")),
+    ".wmv": ("asf", ("-c:v", "wmv2", "-c:a", "wmav2")),
+    ".mxf": ("mxf", ("-c:v", "mpeg2video", "-c:a", "pcm_s16le", "-ar", "48000")),
+    ".dv": ("dv", TAPE),
+}
+"""Those whose lengths are not around their parts, but in a header, or in that of each page or frame."""
 
 BEHIND = [bytes(1), bytes(4), b"\r\n", bytes(600), b"\x00\x00\x00\x10gps " + bytes(8), b"\xff" * 20]
 
@@ -41,6 +49,31 @@ def test_a_file_that_is_whole_lacks_nothing_and_one_that_is_cut_off_anywhere_doe
     for length in range(len(data) * 6 // 10, len(data) * 6 // 10 + 20):
         cut.write_bytes(data[:length])
         assert "cut off" in (shortfall(cut, container) or "")
+
+
+@pytest.mark.parametrize("suffix", NUMBERED)
+def test_a_reader_says_that_packets_are_missing(suffix: str, tmp_path: Path) -> None:
+    container, options = NUMBERED[suffix]
+    clip, cut = make(tmp_path / f"clip{suffix}", *PICTURE, *TONE, *options), tmp_path / f"cut{suffix}"
+    with VideoReader(clip) as reader:
+        assert len(list(reader)) >= 14 and reader.damaged is None
+        assert container in reader.info.container.split(",")
+    data = clip.read_bytes()
+    for length in range(len(data) * 13 // 20, len(data) * 13 // 20 + 20):
+        cut.write_bytes(data[:length])
+        assert "cut off" in (shortfall(cut, container) or "")
+    with VideoReader(cut) as reader:
+        assert list(reader) and reader.damaged
+    cut.write_bytes(data + b"TAG" + bytes(125))
+    assert shortfall(cut, container) is None, "a tag behind it is no part of it"
+
+
+@pytest.mark.parametrize("suffix", [".ogv", ".wmv", ".mxf"])
+def test_what_was_recorded_through_a_pipe_is_whole(suffix: str, tmp_path: Path) -> None:
+    container, options = NUMBERED[suffix]
+    piped = ffmpeg.run(["-loglevel", "error", *PICTURE, *TONE, *options, "-f", container, "pipe:1"]).stdout
+    (tmp_path / "piped").write_bytes(piped)
+    assert len(piped) > 1000 and shortfall(tmp_path / "piped", container) is None
 
 
 @pytest.mark.parametrize("suffix", KINDS)
@@ -94,6 +127,10 @@ def test_where_nothing_tells_nothing_is_missing(tmp_path: Path) -> None:
     assert shortfall(tmp_path / "pipe", "mov") is None and top_box(tmp_path / "pipe", b"moov") == b""
     path.write_bytes(b"RIFF\xff\xff\xff\xffAVI LIST")
     assert shortfall(path, "avi") is None, "being written, or sent through a pipe"
+    for container in ("ogg", "dv", "asf", "mxf"):
+        for content in (b"", b"\x1f", b"\xff" * 200):
+            path.write_bytes(content)
+            assert shortfall(path, container) is None
     path.write_bytes(b"FLV")
     assert shortfall(path, "flv") is None
     path.write_bytes(b"\x00\x00\x00\x00mdat" + bytes(50))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
 from deblur_cli.errors import VideoError
 from deblur_cli.media import ffmpeg
+from deblur_cli.media.encoders import choose
 from deblur_cli.media.pixel_formats import fourcc, least_loss, losses, nearest_planar, planar
+from deblur_cli.media.video import Colour, VideoFormat
 
 X264 = ["yuv420p", "yuv422p", "yuv444p", "nv12", "yuv420p10le", "yuv422p10le", "yuv444p10le", "gray", "gray10le"]
 
@@ -67,6 +71,14 @@ def test_odd_sizes_get_chroma_of_full_resolution_where_an_encoder_needs_that() -
     assert least_loss(pixels, X264, 47, 64, even=True) == "yuv422p"
     assert least_loss(pixels, X264, 47, 63, even=True) == "yuv444p"
     assert least_loss(pixels, X264, 47, 63, even=False) == "yuv420p"
+
+
+def test_the_encoder_of_rgb_is_taken_by_name_whatever_the_source_is() -> None:
+    pixels = planar("gbrp")
+    assert pixels is not None
+    video = VideoFormat(64, 48, pixels, Colour("gbr", True), Fraction(1, 25))
+    assert choose(Path("out.mkv"), video, codec="libx264rgb").encoder.name == "libx264rgb"
+    assert choose(Path("out.mkv"), video, codec="h264").encoder.name == "libx264", "which more players show"
 
 
 NVENC = ["yuv420p", "nv12", "p010le", "yuv444p", "p012le", "p016le", "nv16", "p210le", "p212le", "yuv444p16le", "gbrp"]

@@ -46,6 +46,17 @@ def test_usual_frame_rates_are_told_apart(rate: str, tmp_path: Path) -> None:
     assert info.average_rate == info.nominal_rate == Fraction(rate)
 
 
+@pytest.mark.parametrize("rate", ["25", "30000/1001"])
+def test_the_rate_of_a_clock_is_not_that_of_the_frames(rate: str, tmp_path: Path) -> None:
+    size = "720x576" if rate == "25" else "720x480"
+    source = ("-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate}", "-frames:v", "5")
+    info = probe(
+        make(tmp_path / "tape.dv", *source, "-c:v", "dvvideo", "-pix_fmt", "yuv420p" if rate == "25" else "yuv411p")
+    )
+    assert info.average_rate == info.nominal_rate == Fraction(rate)
+    assert info.frames == pytest.approx(5, abs=1)
+
+
 def test_a_name_that_looks_like_an_option_or_an_address_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

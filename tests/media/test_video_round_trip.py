@@ -265,6 +265,17 @@ def test_of_a_truncated_file_all_is_written_that_is_there(suffix: str, tmp_path:
     assert timestamps(tmp_path / f"target{suffix}") == timestamps(source, decode=True)
 
 
+@pytest.mark.parametrize(("codec", "suffix"), [("h264", ".mp4"), ("hevc", ".mkv"), ("av1", ".mkv")])
+def test_the_place_of_the_chroma_is_kept_where_no_range_is_tagged(codec: str, suffix: str, tmp_path: Path) -> None:
+    source = make(tmp_path / "old.3gp", *PICTURE, "-s", "128x96", "-c:v", "h263")
+    target = tmp_path / f"new{suffix}"
+    with VideoReader(source) as reader:
+        assert (reader.info.tags.range, reader.info.tags.chroma_location) == ("unknown", "center")
+        with VideoWriter(target, reader.info, reader.video, codec=codec) as writer:
+            writer.write(next(iter(reader)))
+    assert differences(probe(source), probe(target)) == []
+
+
 def test_rgb_becomes_the_ycbcr_that_its_tags_say(tmp_path: Path) -> None:
     red = ("-f", "lavfi", "-i", "color=red:s=64x48:r=25:d=0.2,format=rgb24")
     source = make(tmp_path / "source.mov", *red, "-c:v", "qtrle", "-pix_fmt", "rgb24")

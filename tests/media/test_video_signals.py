@@ -66,7 +66,7 @@ def test_what_is_read_of_packets_is_all_of_them_or_an_error(
 ) -> None:
     program = stand_in(tmp_path / "short-lived", "kill -9 $$")
     monkeypatch.setattr(ffmpeg, "executable", lambda: program)
-    packets = PacketTimes(clip, 0, Fraction(1, 12800), [])
+    packets = PacketTimes(clip, 0, Fraction(1, 12800), [], quicktime=False)
     with pytest.raises(VideoError, match=r"clip\.mp4: ffmpeg was ended by signal 9"):
         packets.between(0)
     packets.close()

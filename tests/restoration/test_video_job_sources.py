@@ -14,7 +14,7 @@ from PIL import Image
 from deblur_cli.errors import VideoError
 from deblur_cli.media.probe import probe
 from deblur_cli.media.video_join import timestamps
-from deblur_cli.restoration import video_job
+from deblur_cli.restoration import video_job, video_outputs
 from deblur_cli.restoration.restorer import Restorer
 from deblur_cli.restoration.video_job import restore_video
 from deblur_cli.restoration.video_outputs import VideoSettings
@@ -69,6 +69,31 @@ def test_a_clip_from_hours_into_a_running_clock_begins_at_once_elsewhere(tmp_pat
         assert max(abs(a - found[0] - b + before[0]) for a, b in zip(heard, sounds, strict=True)) <= Fraction(1, 500)
     restore_video(source, tmp_path / "clip.ts", restorer(), QUICKLY)
     assert timestamps(tmp_path / "clip.ts")[0] > 39_999
+
+
+def test_a_clip_from_where_a_broadcasts_clock_runs_over_keeps_its_times(tmp_path: Path) -> None:
+    around = ("-output_ts_offset", f"{2**33 / 90_000 - 0.4:.3f}", "-muxdelay", "0")
+    source = make(tmp_path / "tuner.ts", *PICTURE, *TONE, *H264, "-c:a", "aac", *around)
+    before, sounds = timestamps(source), sound_times(source)
+    assert before[0] < 0
+    for name in ("clip.ts", "clip.mp4", "clip.mkv"):
+        restore_video(source, tmp_path / name, restorer(), QUICKLY)
+        found, heard = timestamps(tmp_path / name), sound_times(tmp_path / name)
+        later = found[0] - before[0]
+        assert max(abs(a - b - later) for a, b in zip(found, before, strict=True)) <= Fraction(1, 1000)
+        assert max(abs(a - b - later) for a, b in zip(heard, sounds, strict=True)) <= Fraction(1, 500)
+    restore_video(source, tmp_path / "part.mp4", restorer(), replace(QUICKLY, start=0.2, end=0.4))
+    assert len(timestamps(tmp_path / "part.mp4")) == 5
+
+
+def test_frames_that_are_not_where_they_were_are_never_taken_for_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make(tmp_path / "clip.mp4", *PICTURE, *H264)
+    monkeypatch.setattr(video_outputs, "timestamps", lambda path: [Fraction(0)] * len(timestamps(path)))
+    with pytest.raises(VideoError, match=r"encoding moves frames by up to 0\.560 seconds; it must not"):
+        restore_video(source, tmp_path / "out.mp4", restorer(), QUICKLY)
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_a_clock_that_begins_again_midway_is_refused(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHOWN = (0, 2, 3, 5, 6, 7)
 """When each picture of the slides is shown, in seconds; the last one for five."""
+LASTING = "setts=pts=PTS:dts=DTS:duration=if(gt(PTS*TB\\,6.5)+eq(NEXT_DTS\\,NOPTS)\\,12/TB-PTS\\,DURATION)"
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,7 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = make(
         folder / "plain.mp4", *picture, "-vf", f"setpts='({times})/TB'", "-fps_mode", "passthrough", *H264, "-bf", "2"
     )
-    lasting = "setts=pts=PTS:dts=DTS:duration=if(gt(PTS*TB\\,6.5)+eq(NEXT_DTS\\,NOPTS)\\,12/TB-PTS\\,DURATION)"
-    return make(folder / "slides.mp4", "-i", plain, "-c", "copy", "-bsf:v", lasting)
+    return make(folder / "slides.mp4", "-i", plain, "-c", "copy", "-bsf:v", LASTING)
 
 
 def restored(source: Path, target: Path, **settings: float | Fraction | None) -> Fraction:
@@ -44,9 +44,18 @@ def restored(source: Path, target: Path, **settings: float | Fraction | None) ->
     return info.file_start + info.duration
 
 
+def lasting(source: Path) -> Fraction:
+    """For how many seconds a reader has the last frame shown."""
+    with VideoReader(source) as reader:
+        last = [frame.pts for frame in reader][-1]
+        end = reader.until(last)
+    assert end is not None
+    return (end - last) * reader.video.time_base
+
+
 @pytest.mark.parametrize("kind", ["mp4", "mov", "mkv"])
 def test_the_last_slide_stays_as_long_as_in_the_source(slides: Path, kind: str, tmp_path: Path) -> None:
-    source = make(tmp_path / f"source.{kind}", "-i", slides, "-c", "copy")
+    source = make(tmp_path / f"source.{kind}", "-i", slides, "-c", "copy", "-bsf:v", LASTING)
     assert probe(source).duration == 12
     assert restored(source, tmp_path / f"target.{kind}") == 12
     assert timestamps(tmp_path / f"target.{kind}") == list(SHOWN)
@@ -104,6 +113,28 @@ def test_a_picture_of_a_folder_is_shown_for_its_share_of_a_second_or_until_the_n
     with FrameFolderReader(folder, end=3.5) as reader:
         assert reader.until(3_000_000) == 3_500_000
     assert restored(folder, tmp_path / "long.mp4", end=60) == 5, "no longer than there is something to show"
+
+
+@pytest.mark.parametrize("pauses", ["gte(N\\,11)*5", "floor(N/5)*2"])
+def test_a_pause_that_the_table_counts_for_another_frame_does_not_make_the_last_one_longer(
+    pauses: str, tmp_path: Path
+) -> None:
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25", "-frames:v", "14")
+    gaps = ("-vf", f"setpts=N/25/TB+({pauses})/TB", "-fps_mode", "passthrough")
+    source = make(tmp_path / "source.mp4", *picture, *gaps, *H264, "-bf", "2", "-b_strategy", "0")
+    assert lasting(source) == Fraction(1, 25)
+
+
+def test_the_last_frame_of_a_file_that_is_cut_off_does_not_stay_till_the_end_of_the_whole(tmp_path: Path) -> None:
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2", "-c:v", "rawvideo", "-pix_fmt", "uyvy422")
+    data = make(tmp_path / "whole.mov", *picture, "-movflags", "faststart").read_bytes()
+    cut = tmp_path / "cut.mov"
+    cut.write_bytes(data[: data.find(b"mdat") + 4 + 10 * 64 * 48 * 2])
+    assert lasting(cut) == Fraction(1, 25)
+
+
+def test_in_matroska_the_last_frame_has_a_length_of_its_own(slides: Path, tmp_path: Path) -> None:
+    assert lasting(make(tmp_path / "source.mkv", "-i", slides, "-c", "copy")) == 2, "not the six of another frame"
 
 
 def test_what_a_container_does_not_say_is_not_known(slides: Path, tmp_path: Path) -> None:
