@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from pathlib import Path
 
@@ -231,6 +232,16 @@ def test_published_protocols_are_taken_and_named(evaluate, tmp_path: Path) -> No
         assert f"{'RealBlur' if folder == 'real' else 'Köhler'}'s protocol" in result.stdout
         assert "flicker" not in result.stdout
     assert "inf" in result.stdout  # one blurred picture is the sharp frame of its trajectory
+
+
+def test_a_full_disk_is_no_wrong_usage(evaluate, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("deblur_cli.evaluation.journal.Journal", full)
+    result = evaluate(gopro(tmp_path), "--journal", tmp_path / "journal")
+    assert result.code == 1
+    assert f"the journal '{tmp_path / 'journal'}': the disk is full; make room" in result.stderr
 
 
 def test_a_run_that_was_interrupted_goes_on_where_it_was(evaluate, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
