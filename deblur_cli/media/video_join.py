@@ -139,7 +139,7 @@ def join_segments(
                 *(
                     *(["-write_tmcd", "0"] if codeless else []),
                     *container_options(container, target, source.video.time_base),
-                    *limit_options(source, container, start, end, others.texts),
+                    *limit_options(source, container, start, end, others.texts, stamps[-1]),
                     *(*extra, *others.last),
                 ),
                 *("-f", container.format, "-y", ffmpeg.file_argument(temporary)),

@@ -271,11 +271,17 @@ def source_inputs(source: VideoInfo, start: float | None, others: Copied) -> lis
 
 
 def limit_options(
-    source: VideoInfo | None, container: Container, start: float | None, end: float | None, texts: Sequence[int] = ()
+    source: VideoInfo | None,
+    container: Container,
+    start: float | None,
+    end: float | None,
+    texts: Sequence[int] = (),
+    last: Fraction | None = None,
 ) -> list[str]:
     """Options of the output that let streams end at second `end` of the source, and keep their times from `start`.
 
-    `texts` are the places of text subtitles in the file: each of their packets is cut itself.
+    `texts` are the places of text subtitles in the file: each of their packets is cut itself. `last` is when the last
+    picture is shown in the file, in seconds: a clock of milliseconds may have rounded it up to the end.
     """
     if source is None:
         return []
@@ -286,6 +292,7 @@ def limit_options(
     limit = None
     if end is not None:
         limit = float(source.file_start + as_meant(end) - origin_of(source, start) * source.video.time_base)
+        limit = limit if last is None else max(limit, float(last) + 0.0005)
         options += ["-t", f"{limit:.6f}"]
     if start is not None or limit is not None:
         for place in texts:

@@ -109,3 +109,12 @@ def test_sound_that_is_encoded_anew_begins_at_the_cut(filters: tuple[str, ...], 
     halves = [float(np.abs(half).max()) for half in np.array_split(heard[: 2 * 8000], 4)]
     loud = 0.5 if filters else 1.0
     assert halves == pytest.approx([0.0, loud, 0.0, loud], abs=0.15)
+
+
+def test_a_picture_that_milliseconds_round_up_to_the_end_is_kept(tmp_path: Path) -> None:
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=30018/1000:d=0.6")  # the sixteenth at 0.4997 s
+    source = make(tmp_path / "in.mp4", *picture, *H264)
+    vp9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8")
+    segment = make(tmp_path / "0.webm", "-i", source, "-frames:v", "16", *vp9)
+    join_segments([segment], tmp_path / "out.webm", probe(source), frames=[16], end=0.5)
+    assert len(video_join.timestamps(tmp_path / "out.webm")) == 16
