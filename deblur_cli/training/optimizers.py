@@ -7,7 +7,8 @@ Biases, and the first and last convolution, are left to AdamW, as its authors ad
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,8 +27,8 @@ SHARE_OF_ADAMW = 0.2
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The matrix with its singular values drawn to about 1 (0.7 to 1.2), by Newton-Schulz iteration.
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """N×rows×columns matrices with their singular values drawn to about 1 (0.7 to 1.2), by Newton-Schulz iteration.
 
     Each step multiplies by a polynomial in the Gram matrix, and such polynomials commute: so the steps are taken on the
     small Gram matrix alone, and the wide one is multiplied once, at the end. A convolution is several times as wide as
@@ -36,17 +37,18 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     Not for bfloat16: rounding leaves small eigenvalues of the Gram matrix negative, where the polynomial diverges.
     """
     a, b, c = _QUINTIC
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide / (wide.norm() + 1e-7)
-    gram = wide @ wide.T
+    is_wide = matrices.shape[1] <= matrices.shape[2]
+    wide = matrices if is_wide else matrices.mT
+    wide = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
+    gram = wide @ wide.mT
     product: Tensor | None = None
     for _ in range(steps):
-        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal().add_(a)
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
         product = factor if product is None else factor @ product
         gram = factor @ gram @ factor
     result = wide if product is None else product @ wide
-    return result if matrix.shape[0] <= matrix.shape[1] else result.T
+    return result if is_wide else result.mT
 
 
 class Muon(Optimizer):
@@ -64,18 +66,30 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            # Matrices of one shape go together: one by one they are a thousand small tasks, and the host that hands
+            # them out takes longer than a GPU takes for the network.
+            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                nesterov = torch.lerp(parameter.grad, state["momentum"], group["momentum"])
-                update = orthogonalise(nesterov.flatten(1)).view_as(parameter)
-                parameter.mul_(1 - group["lr"] * group["decay"])
-                parameter.add_(update, alpha=-0.2 * group["lr"] * max(nesterov.flatten(1).shape) ** 0.5)
-                parameter.mul_(((2 * len(parameter)) ** 0.5 / parameter.norm().clamp_min(1e-12)).clamp_max(1))
+                if parameter.grad is not None:
+                    alike[parameter.flatten(1).shape].append(parameter)
+            for shape, parameters in alike.items():
+                updates = orthogonalise(torch.stack(self._nesterov(parameters, group["momentum"])))
+                size = 0.2 * group["lr"] * max(shape) ** 0.5
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["decay"])
+                steps = [update.view_as(parameter) for update, parameter in zip(updates, parameters, strict=True)]
+                torch._foreach_add_(parameters, steps, alpha=-size)
+                norms = torch.stack(torch._foreach_norm(parameters)).clamp_min(1e-12)
+                torch._foreach_mul_(parameters, ((2 * shape[0]) ** 0.5 / norms).clamp_max(1).unbind())
+
+    def _nesterov(self, parameters: Sequence[Tensor], momentum: float) -> list[Tensor]:
+        """The gradients and their momenta after them, as matrices."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - momentum)
+        return [one.flatten(1) for one in torch._foreach_lerp(gradients, momenta, momentum)]
 
 
 def make_optimizers(network: nn.Module, recipe: Recipe) -> list[Optimizer]:

@@ -12,7 +12,7 @@ from deblur_cli.training.recipe import Recipe
 def test_orthogonalise_keeps_directions_and_evens_out_strengths(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
-    result = orthogonalise(matrix, steps=8)
+    result = orthogonalise(matrix.unsqueeze(0), steps=8)[0]
     strengths = torch.linalg.svdvals(result)
     assert strengths.min() > 0.6 and strengths.max() < 1.3
     # The same singular vectors: U^T R V is nearly diagonal.
@@ -25,6 +25,24 @@ def test_a_step_has_the_root_mean_square_of_adamw() -> None:
     weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     Muon([weight], lr=0.01).step()
     assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.2 * 0.01, rel=0.2)
+
+
+def test_layers_of_one_shape_learn_together_what_each_learns_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(8, 4, 3, 3), (8, 36, 1, 1), (8, 4, 3, 3), (36, 8, 1, 1)]  # the first three are 8×36 matrices
+    together = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    together[0].data = together[0].data.contiguous(memory_format=torch.channels_last)
+    alone = [nn.Parameter(one.detach().clone()) for one in together]
+    optimizers = [Muon(together, lr=0.1, decay=0.1), *(Muon([one], lr=0.1, decay=0.1) for one in alone)]
+    for step in range(3):
+        for number, (one, other) in enumerate(zip(together, alone, strict=True)):
+            gradient = torch.randn(one.shape, generator=generator)
+            # In one step a layer rests.
+            one.grad, other.grad = (None, None) if (step, number) == (1, 0) else (gradient, gradient.clone())
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_muon_takes_the_inner_convolutions_and_adamw_the_rest() -> None:
