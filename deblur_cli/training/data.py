@@ -58,7 +58,7 @@ class Source(Protocol):
 
     @property
     def kind(self) -> str:
-        """`photos`, `clips` or `pairs`: the name of its weight in a recipe's stage."""
+        """`photos`, `clips`, `stills` or `pairs`: the name of its weight in a recipe's stage."""
         ...
 
     @property

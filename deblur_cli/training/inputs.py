@@ -111,7 +111,7 @@ def load_sources(
     if sum(one.numel() for one in (*fast, *pictures)) < available_memory(device) // 4:
         fast, pictures = ([one.to(device) for one in several] for several in (fast, pictures))
     if fast:
-        sources.append(ClipSource(fast))
+        sources += [ClipSource(fast), PhotoSource([frame for clip in fast for frame in clip], "stills")]
     if pictures:
         sources.append(PhotoSource(pictures))
     if files.pairs:

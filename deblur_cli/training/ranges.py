@@ -56,7 +56,7 @@ RANGES: dict[str, dict[str, Range]] = {
         "crop": _COUNT,
         **dict.fromkeys(["content_weight", "perceptual_weight"], _NOT_NEGATIVE),
         **dict.fromkeys(["adversarial_weight", "transfer_weight"], _NOT_NEGATIVE),
-        **dict.fromkeys(["photos", "clips", "pairs"], _NOT_NEGATIVE),
+        **dict.fromkeys(["photos", "clips", "stills", "pairs"], _NOT_NEGATIVE),
     },
     # What is larger is more than torch can address, and not only more than a machine has.
     "pool": {

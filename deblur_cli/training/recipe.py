@@ -51,6 +51,9 @@ class Stage:
     """Weight of sharp photos blurred on the fly."""
     clips: float = 1.0
     """Weight of averages of high-speed clips."""
+    stills: float = 0.0
+    """Weight of single frames of those clips, blurred on the fly as photos are: sharp pictures of the camera whose blur
+    is to be undone."""
     pairs: float = 1.0
     """Weight of pairs from disk (GOPRO)."""
     blur: BlurSettings = field(default_factory=BlurSettings)
@@ -66,7 +69,7 @@ class Stage:
     @property
     def weights(self) -> dict[str, float]:
         """The weight of each kind of source."""
-        return {"photos": self.photos, "clips": self.clips, "pairs": self.pairs}
+        return {"photos": self.photos, "clips": self.clips, "stills": self.stills, "pairs": self.pairs}
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -157,7 +160,8 @@ class Recipe:
         if not all(any(weight > 0 for weight in stage.loss_weights.values()) for stage in self.stages):
             raise UsageError(f"recipe '{self.name}': a stage in which no loss has a weight")
         if not all(any(weight > 0 for weight in stage.weights.values()) for stage in self.stages):
-            raise UsageError(f"recipe '{self.name}': a stage in which neither photos, clips nor pairs have a weight")
+            kinds = ", ".join(self.stages[0].weights)
+            raise UsageError(f"recipe '{self.name}': a stage in which nothing that is drawn ({kinds}) has a weight")
         for stage in self.stages:
             multi_scale(stage.loss or self.loss, self.scales)
 

@@ -10,7 +10,7 @@ import torch
 from deblur_cli.errors import DatasetError, UsageError
 from deblur_cli.training import inputs
 from deblur_cli.training.blur import BlurSettings
-from deblur_cli.training.data import Dice
+from deblur_cli.training.data import ClipSource, Dice, PhotoSource
 from deblur_cli.training.inputs import HELD_OUT, TrainingFiles, find_files, load_sources, load_validator
 from deblur_cli.training.pairs import PairSource
 from deblur_cli.training.pool import PoolSettings
@@ -70,10 +70,12 @@ def test_pairs_and_clips_become_sources_of_their_kind(tmp_path: Path) -> None:
         writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
     files = find_files(data=tmp_path / "data", clips_folder=tmp_path / "clips")
-    assert {source.kind: len(source) for source in load_sources(files, PoolSettings(size=32), CPU)} == {
-        "clips": 1,
-        "pairs": 1,
-    }
+    sources = {source.kind: source for source in load_sources(files, PoolSettings(size=32), CPU)}
+    assert {kind: len(source) for kind, source in sources.items()} == {"clips": 1, "stills": 15, "pairs": 1}
+    clip, stills = sources["clips"], sources["stills"]
+    assert isinstance(clip, ClipSource) and isinstance(stills, PhotoSource)
+    # Its frames are not held twice.
+    assert stills.pictures[3].data_ptr() == clip.clips[0][3].data_ptr()
     assert load_validator(files, RECIPE, CPU) is None
     with pytest.raises(DatasetError, match="no clip of at least 64 pixels"):
         load_sources(files, PoolSettings(size=64), CPU)

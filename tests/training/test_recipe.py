@@ -117,7 +117,7 @@ def test_every_field_is_documented() -> None:
         ("model = 'lite'\nadversarial.kind = 'lsgan'", "wgan-gp"),
         ("model = 'lite'\nschedule.kind = 'linear'", "polynomial"),
         ("model = 'lite'\n[[stages]]\ncontent_weight = 0.0", "no loss has a weight"),
-        ("model = 'lite'\n[[stages]]\nphotos = 0.0\nclips = 0.0\npairs = 0.0", "neither photos, clips nor pairs"),
+        ("model = 'lite'\n[[stages]]\nphotos = 0.0\nclips = 0.0\npairs = 0.0", "photos, clips, stills, pairs"),
         ("model = 'lite'\n[[stages]]\nuntil = 0.5\n[[stages]]\nuntil = 0.5\n[[stages]]", "must rise to 1"),
         ("model = 'lite'\nrate = 1e-4\nfinal_rate = 1e-3", "final_rate must be at most the rate of 0.0001"),
         ("model = 'lite'\nsave_every = 0", "save_every must be at least 1"),
