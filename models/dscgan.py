@@ -54,16 +54,16 @@ class SeparableConv(nn.Sequential):
 class DSCRB(nn.Module):
     """The paper's block: both attentions, three depthwise-separable convolutions, plus the input.
 
-    In training half of the features are dropped after the first convolution, where DeblurGAN's blocks do it.
+    In training a share `dropout` of the features is dropped after the first convolution, where DeblurGAN does it.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dropout: float) -> None:
         super().__init__()
         self.body = nn.Sequential(
             ChannelAttention(channels),
             SpatialAttention(),
             SeparableConv(channels),
-            nn.Dropout(0.5),
+            nn.Dropout(dropout),
             SeparableConv(channels),
             SeparableConv(channels),
         )
@@ -82,7 +82,7 @@ class Upsample(nn.Sequential):
 class DSCGAN(nn.Module):
     """N×3×H×W in [0, 1] to the same, not clamped; H and W multiples of 4."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float) -> None:
         super().__init__()
         self.body = nn.Sequential(
             _conv(3, 64, 7),
@@ -91,7 +91,7 @@ class DSCGAN(nn.Module):
             _leaky_relu(),
             _conv(128, _CHANNELS, 3, stride=2),
             _leaky_relu(),
-            *(DSCRB(_CHANNELS) for _ in range(_BLOCKS)),
+            *(DSCRB(_CHANNELS, dropout) for _ in range(_BLOCKS)),
             Upsample(128),
             Upsample(64),
             _conv(64, 3, 7),
@@ -122,5 +122,5 @@ def _leaky_relu() -> nn.LeakyReLU:
     gmacs=12.2,
     published=(Score("GOPRO", 29.34, 0.928, "", "paper"), Score("Köhler", 26.32, 0.822, "", "paper")),
 )
-def dscgan() -> nn.Module:
-    return DSCGAN()
+def dscgan(dropout: float = 0.5) -> nn.Module:
+    return DSCGAN(dropout)

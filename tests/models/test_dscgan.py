@@ -58,7 +58,7 @@ def test_a_separable_convolution_is_one_of_rank_one_a_channel() -> None:
 
 
 def test_a_block_adds_to_its_input_and_leaves_it_as_it_is() -> None:
-    block = DSCRB(8).eval()
+    block = DSCRB(8, dropout=0.5).eval()
     x = torch.randn(1, 8, 5, 5)
     before = x.clone()
     torch.testing.assert_close(block(x), before + block.body(before))
@@ -72,6 +72,8 @@ def test_features_are_dropped_in_training_only() -> None:
     with torch.no_grad():
         assert not torch.equal(network.train()(blurred), network(blurred))
         assert torch.equal(network.eval()(blurred), network(blurred))
+        whole = create_model("dscgan", dropout=0.0).train()
+        assert torch.equal(whole(blurred), whole(blurred))
 
 
 @settings(max_examples=5, deadline=None)
