@@ -124,6 +124,10 @@ class MSR2BNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(64, 3, 1),
         )
+        self.apply(_start)
+        # Untrained, the network gives its input back. Were its last convolution random, training would first of all
+        # silence what comes out of it, by shutting the ReLUs of most blocks for good.
+        nn.init.zeros_(self.tail[-1].weight)  # type: ignore[arg-type]
 
     def forward(self, blurred: Tensor) -> Tensor:
         x = self.head(blurred)
@@ -136,6 +140,18 @@ class MSR2BNet(nn.Module):
 
 def _conv(channels: int, kernel: int) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
+
+
+def _start(module: nn.Module) -> None:
+    """Weights that keep the size of features through ReLU (He et al., ICCV 2015); blocks start near the identity."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        # A transposed convolution of stride 2 gathers a quarter of its kernel for each pixel.
+        taps = module.kernel_size[0] ** 2 / (4 if isinstance(module, nn.ConvTranspose2d) else 1)
+        nn.init.normal_(module.weight, std=(2 / (module.in_channels * taps)) ** 0.5)
+        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    elif isinstance(module, Bottleneck):
+        with torch.no_grad():
+            module.body[-1].weight.mul_(0.1)  # type: ignore[operator]
 
 
 @register_model(

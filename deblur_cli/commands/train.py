@@ -220,6 +220,8 @@ class Monitor:
         if report.scores:
             sets = {name: psnr for name, psnr in report.scores.items() if name != "mean"}
             line += ", validation " + ", ".join(f"{name} {psnr:.3f} dB" for name, psnr in sets.items())
+        if report.shut is not None:
+            line += f", {report.shut:.0%} of channels shut"
         self._bar.update(report.progress - self._bar.n)
         self._bar.set_postfix_str(line)
         if self._bar.disable and (report.scores or report.elapsed - self._said >= self.every):

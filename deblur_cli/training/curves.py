@@ -32,6 +32,8 @@ class Report:
     """Validation: PSNR in dB of each set and of its blurred input, where this step validated."""
     parts: dict[str, float] = field(default_factory=dict)
     """The parts that the loss is made of, before they are weighted, and the critic's loss, where there is one."""
+    shut: float | None = None
+    """Validation: share of the channels that the network's ReLUs give nothing of, where there are any."""
 
 
 class Curves:
@@ -83,6 +85,8 @@ class Curves:
         for name, psnr in (report.scores or {}).items():
             self._rows.writerow([*row, name, f"{psnr:.4f}"])
             self._board.add(f"psnr/{name}", psnr, report.step)
+        if report.shut is not None:
+            self._board.add("shut", report.shut, report.step)
         if report.scores or report.step % self.every == 0:
             self._file.flush()
 

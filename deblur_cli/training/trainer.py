@@ -158,11 +158,12 @@ def train(
                 done = replace(done, step=done.step + 1, stage=number, elapsed=elapsed, plateau=plateau)
                 ended = done.step >= recipe.steps or progress_at(done.step) >= 1
                 finished = ended or done.step >= last or wish > 0
-                scores = None
+                scores = shut = None
                 # Not where a session ends before the run does, or its sessions would decide which weights are the best.
                 if validator and (done.step % recipe.validate_every == 0 or ended):
                     with _memory("validation pictures, restored whole,"):
                         scores = validator.score(learner.scored)
+                        shut = validator.shut(learner.scored)
                     # Gains on other pictures say nothing beside these.
                     if scores["mean"] > done.best or not same_sets(done, validator):
                         done = replace(done, best=scores["mean"], validated=True, baseline=validator.baseline)
@@ -174,7 +175,8 @@ def train(
                     save_checkpoint(output / CHECKPOINT, recipe, done, learner.modules, learner.optimizers)
                     if not done.validated:  # none are known to be better than the last
                         keep({})
-                report = Report(done.step, recipe.steps, progress, losses.pop("loss"), rate, elapsed, scores, losses)
+                loss = losses.pop("loss")
+                report = Report(done.step, recipe.steps, progress, loss, rate, elapsed, scores, losses, shut)
                 curves.add(report)
                 tell(report)
             if accelerator.is_main_process and done.step and not done.validated and not (output / BEST).exists():

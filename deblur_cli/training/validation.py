@@ -16,6 +16,7 @@ from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.data import Dice, PhotoSource, load_picture
 from deblur_cli.training.pictures import contact_sheet
 from deblur_cli.training.sequences import followers
+from deblur_cli.training.shut import ShutChannels
 from deblur_cli.training.unrolled import Unrolled, full_size
 
 _NO_DIFFERENCE = 100.0
@@ -99,6 +100,14 @@ class Validator:
         shown = [pair for one in self.sets for pair in one.pairs[:_SHOWN]]
         rows = [(blurred, self._restore(network, blurred), sharp) for blurred, sharp in shown]
         return contact_sheet([[images[-1] for images in row] for row in rows])
+
+    def shut(self, network: Unrolled) -> float | None:
+        """The share of channels, 0 to 1, that the network's ReLUs give nothing of in the first pair of each set; None
+        where it has no ReLU behind a convolution."""
+        with ShutChannels() as channels:
+            for one in self.sets:
+                self._restore(network, one.pairs[0][0])
+        return channels.share
 
     @torch.inference_mode()
     def _restore(self, network: Unrolled, blurred: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from deblur_cli.training.export import BEST, export_run
 from deblur_cli.training.learner import Learner
 from deblur_cli.training.recipe import Recipe
 from deblur_cli.training.trainer import CURVES, PICTURE, Limits, train
+from deblur_cli.training.unrolled import Unrolled
 from deblur_cli.training.validation import ValidationSet, Validator
 from models.weights import save_weights
 from tests.training.runs import AGAINST_A_CRITIC, RECIPE, run
@@ -125,6 +126,7 @@ def test_training_learns(tmp_path: Path, sources: list[Source], accelerator: obj
     reports = run(recipe, sources, tmp_path, accelerator, validator=validator)
     assert reports[-1].scores is not None
     assert reports[-1].scores["mean"] > 0.1
+    assert reports[0].shut is None
     assert reports[-1].scores["held out"] == pytest.approx(
         reports[-1].scores["held out blurred"] + reports[-1].scores["mean"]
     )
@@ -135,6 +137,7 @@ def test_training_learns(tmp_path: Path, sources: list[Source], accelerator: obj
     loaded = models.load_model(tmp_path / "shipped.safetensors")
     assert loaded.sha256 == digest
     assert loaded.info.name == "test-tiny"
+    assert reports[-1].shut == validator.shut(Unrolled(loaded.network, recurrent=False))
     assert loaded.card["recipe"]["name"] == "tests"
     assert loaded.card["data"] == "2 photos"
     assert loaded.card["scores"]["held out"]["gain"] == pytest.approx(reports[-1].scores["mean"], abs=1e-3)
@@ -234,6 +237,9 @@ def test_the_best_weights_are_those_that_met_the_critic(
             self.gain -= 1.0
             return {"set": 30 + self.gain, "set blurred": 30.0, "mean": self.gain}
 
+        def shut(self, network: object) -> None:
+            return None
+
         def picture(self, network: object) -> Tensor:
             return torch.zeros(3, 8, 8, dtype=torch.uint8)
 
@@ -254,6 +260,9 @@ def test_a_session_on_other_pictures_that_validates_nothing_changes_nothing(
         def score(self, network: object) -> dict[str, float]:
             psnr = self.baseline["set"]
             return {"set": psnr + self.gain, "set blurred": psnr, "mean": self.gain}
+
+        def shut(self, network: object) -> None:
+            return None
 
         def picture(self, network: object) -> Tensor:
             return torch.zeros(3, 8, 8, dtype=torch.uint8)
