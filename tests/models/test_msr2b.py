@@ -9,13 +9,24 @@ import torch
 import torch.nn.functional as functional
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from deblur_cli.training.shut import ShutChannels
 from models import ModelError, create_model, load_model, model_info
 from models.measure import macs, parameters
 from models.msr2b import Bottleneck, MultiScaleMiddle, PlainMiddle, Res2NetMiddle
 from models.weights import save_weights
 
 BLOCKS = ("msr2b", "res2net", "resnet")
+
+
+def drawn(block: str = "msr2b") -> nn.Module:
+    """A network whose last convolution gives something, as an untrained one's does not."""
+    torch.manual_seed(0)
+    network = create_model("msr2b", block=block).eval()
+    with torch.no_grad():
+        network.get_parameter("tail.4.weight").normal_(std=0.1)
+    return network
 
 
 def test_size_and_cost_are_the_published_ones() -> None:
@@ -82,9 +93,7 @@ def test_a_block_leaves_its_input_as_it_is(middle: type[PlainMiddle | Res2NetMid
 
 def test_the_output_of_every_block_reaches_the_image() -> None:
     """The local skip connections: each block's output has its own 256 of the 2304 channels that are fused."""
-    torch.manual_seed(0)
-    network = create_model("msr2b").eval()
-    blurred = torch.rand(1, 3, 16, 16)
+    network, blurred = drawn(), torch.rand(1, 3, 16, 16)
     with torch.inference_mode():
         whole = network(blurred)
         for number in range(9):
@@ -96,13 +105,27 @@ def test_the_output_of_every_block_reaches_the_image() -> None:
             weight[:, part] = kept
 
 
-def test_without_its_tail_it_gives_back_the_blurred_image() -> None:
-    network = create_model("msr2b").eval()
-    with torch.no_grad():
-        network.get_parameter("tail.4.weight").zero_()
-        network.get_parameter("tail.4.bias").zero_()
-    blurred = torch.rand(1, 3, 12, 20)
-    assert torch.equal(network(blurred), blurred)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_untrained_it_is_open_and_gives_the_blurred_image_back(block: str) -> None:
+    torch.manual_seed(0)
+    network, blurred = create_model("msr2b", block=block).eval(), torch.rand(1, 3, 64, 64)
+    with torch.inference_mode(), ShutChannels() as channels:
+        assert torch.equal(network(blurred), blurred)
+    assert channels.share is not None
+    assert channels.share < 0.1
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_untrained_features_keep_their_size(block: str) -> None:
+    torch.manual_seed(0)
+    network, sizes = create_model("msr2b", block=block).eval(), []
+    for module in (*network.get_submodule("head"), *network.get_submodule("blocks"), *network.get_submodule("tail")):
+        module.register_forward_hook(lambda module, given, result: sizes.append(float(result.square().mean().sqrt())))
+    with torch.inference_mode():
+        network(torch.rand(1, 3, 64, 64))
+    assert min(sizes[:-1]) > 0.2
+    assert max(sizes[:-1]) < 2
+    assert sizes[-1] == 0
 
 
 @settings(max_examples=5, deadline=None)
@@ -115,14 +138,13 @@ def test_any_multiple_of_four_goes_in_and_comes_out(rows: int, columns: int, ima
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_gradient_reaches_every_parameter(block: str) -> None:
-    torch.manual_seed(0)
-    network = create_model("msr2b", block=block)
+    network = drawn(block)
     network(torch.rand(1, 3, 16, 16)).square().mean().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
 
 
 def test_saved_weights_come_back_with_their_block(tmp_path: Path) -> None:
-    network = create_model("msr2b", block="res2net").eval()
+    network = drawn("res2net")
     save_weights(network, tmp_path / "mine.safetensors", name="msr2b", options={"block": "res2net"}, card={})
     loaded = load_model(tmp_path / "mine.safetensors")
     blurred = torch.rand(1, 3, 8, 8)

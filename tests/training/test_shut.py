@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import models
 from deblur_cli.training.shut import ShutChannels
 
 
@@ -63,12 +62,3 @@ def test_what_cannot_shut_a_channel_or_has_none_is_not_counted(network: nn.Modul
     with ShutChannels() as channels:
         network(-torch.ones(1, 3, 8, 8))
     assert channels.share is None
-
-
-def test_msr2b_begins_open_and_gives_its_input_back() -> None:
-    torch.manual_seed(0)
-    network, image = models.create_model("msr2b"), torch.rand(1, 3, 64, 64)
-    with torch.inference_mode(), ShutChannels() as channels:
-        assert torch.equal(network(image), image)
-    assert channels.share is not None
-    assert channels.share < 0.05
