@@ -9,6 +9,21 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 
+class FullPrecisionConv2d(nn.Conv2d):
+    """A convolution in float32, whatever the precision around it.
+
+    For networks that the image goes through, and not past: bfloat16 has 8 bits for a pixel that passes the first layer
+    and the last one. Between them, what a `ResBlock` adds may be in half precision, its sum is in that of its input.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        device = x.device.type
+        if not torch.amp.is_autocast_available(device):  # as the meta device, on which networks are counted
+            return super().forward(x)
+        with torch.autocast(device, enabled=False):
+            return super().forward(x.float())
+
+
 class ResBlock(nn.Module):
     """N×C×H×W to the same: convolution 5×5, ReLU, convolution 5×5, plus the input.
 

@@ -28,8 +28,9 @@ def default_accelerator(device: str = "auto", precision: str = "auto", *, half_p
         precision: `fp32`; `tf32`, float32 whose convolutions multiply with 10 bits, on CUDA GPUs; `bf16`; or `auto`,
             which is bf16 where the device is fast at it.
         half_precision: whether the network says that it can do with half precision (`ModelInfo.half_precision`). If
-            not, `auto` is tf32 on GPUs that have it, else fp32: in bf16 the gradient of a trained `srn` points
-            elsewhere (a cosine of 0.78 with that in fp32; 0.998 for `lite`).
+            not, `auto` is tf32 on GPUs that have it, else fp32: where the image goes through all layers, and bf16 keeps
+            8 bits of it, gradients point elsewhere (those of a trained `srn` had a cosine of 0.78 with those in fp32
+            until its first and last layer were kept in fp32; `lite` has 0.998).
 
     Raises:
         UsageError: there is no such device, or precision, or one is not for the other.

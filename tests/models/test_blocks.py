@@ -11,7 +11,7 @@ from skimage.transform import pyramid_gaussian
 from torch import nn
 
 from models import create_model
-from models.blocks import ResBlock, coarse_to_fine, gaussian_pyramid
+from models.blocks import FullPrecisionConv2d, ResBlock, coarse_to_fine, gaussian_pyramid
 
 MULTI_SCALE = [("msrn", {"channels": 8, "blocks": 1}), ("deepdeblur", {"channels": 8, "blocks": 2})]
 
@@ -39,6 +39,15 @@ def test_a_block_adds_to_its_input() -> None:
     block = ResBlock(4)
     x = torch.rand(2, 4, 6, 5)
     torch.testing.assert_close(block(x) - x, block.body[2](torch.relu(block.body[0](x))))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_full_precision_convolution_is_not_rounded_under_autocast(dtype: torch.dtype) -> None:
+    convolution = FullPrecisionConv2d(4, 3, 5, padding=2)
+    x = torch.rand(2, 4, 6, 5).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = convolution(x)
+    assert torch.equal(found, nn.Conv2d.forward(convolution, x.float()))
 
 
 def test_finer_scales_see_the_enlarged_result_of_coarser_ones() -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from models import create_model, model_info
+from models import create_model, load_model, model_info
 from models.measure import macs, parameters
 from models.srn import ConvLSTM
 
@@ -239,6 +239,20 @@ def test_the_finest_level_of_a_new_network_compares_the_frame_with_the_one_befor
     assert slope == pytest.approx(0.25 * 1.3, abs=0.03)
     torch.testing.assert_close(moved[:, 3:6], -moved[:, :3], rtol=0, atol=1e-5)
     torch.testing.assert_close(moved[:, 6:], moved[:, :6] - 0.06, rtol=0, atol=1e-5)
+
+
+def test_half_precision_keeps_the_picture_that_goes_through_all_layers() -> None:
+    network = load_model("srn").network
+    first = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    frames = [functional.interpolate(first.roll(shift, 3), size=(96, 96), mode="bicubic") for shift in range(3)]
+    restored = {}
+    for enabled in (False, True):
+        state = None
+        for frame in frames:
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                restored[enabled], state = network(frame.clamp(0, 1), state)
+    assert restored[True].dtype == torch.float32
+    assert 0 < (restored[True] - restored[False]).square().mean() < 1e-5  # 50 dB
 
 
 def test_facts() -> None:
