@@ -1,4 +1,5 @@
-"""What two networks share: a residual block without normalisation, and how to go from coarse scales to fine ones."""
+"""What some networks share: a residual block without normalisation, a convolution that is not rounded, and how to go
+from coarse scales to fine ones."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 
 class FullPrecisionConv2d(nn.Conv2d):
-    """A convolution in float32, whatever the precision around it.
+    """A convolution in the precision of its weights, float32 as a rule, under autocast too.
 
     For networks that the image goes through, and not past: bfloat16 has 8 bits for a pixel that passes the first layer
     and the last one. Between them, what a `ResBlock` adds may be in half precision, its sum is in that of its input.
@@ -21,7 +22,7 @@ class FullPrecisionConv2d(nn.Conv2d):
         if not torch.amp.is_autocast_available(device):  # as the meta device, on which networks are counted
             return super().forward(x)
         with torch.autocast(device, enabled=False):
-            return super().forward(x.float())
+            return super().forward(x.to(self.weight.dtype))
 
 
 class ResBlock(nn.Module):
