@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ class Learner:
         self.scored = Unrolled(self.average, recurrent=recurrent)
         self._unrolled = accelerator.prepare(Unrolled(self.network, recurrent=recurrent))
         self._clipped = clipped_parameters(self.network, recipe)
-        self._optimizers = make_optimizers(self.network, recipe)
+        self._optimizers = make_optimizers(self.network, recipe, reduce=partial(accelerator.reduce, reduction="sum"))
         self._image_losses = ImageLosses(recipe, accelerator, vgg)
         self._adversary = Adversary(recipe, accelerator) if "adversarial" in recipe.losses else None
         self._estimator = _Estimator(recipe, self.network) if "transfer" in recipe.losses else None

@@ -1,24 +1,31 @@
 """Optimisers of a recipe: Adam, AdamW, and Muon for the inner convolutions where the recipe asks for it.
 
 Muon (Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024) makes the momentum of a layer
-orthogonal, so that every direction of the layer learns alike. A k×k convolution counts as the matrix out × (in·k·k).
-Biases, and the first and last convolution, are left to AdamW, as its authors advise.
+orthogonal, so that every direction of the layer learns alike: but for one here, that of the layer's mean input. A k×k
+convolution counts as the matrix out × (in·k·k). Biases, and the first and last convolution, are left to AdamW, as
+Muon's authors advise.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import Adam, AdamW, Optimizer
 
 from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.training.recipe import Recipe
+
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+Reduce = Callable[[Tensor], Tensor]
+"""Adds up a tensor over all processes."""
 
 SHARE_OF_ADAMW = 0.2
 """Learning rate of biases and outer convolutions, as a share of that of the weights that follow Muon."""
@@ -51,8 +58,41 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     return result if is_wide else result.mT
 
 
+def alone(sums: Tensor) -> Tensor:
+    """What there is to add up where there is one process."""
+    return sums
+
+
+class MeanInputs:
+    """The sum, over the calls since it was last asked, of what convolutions were given: the mean of each channel."""
+
+    def __init__(self, convolutions: Sequence[Convolution], reduce: Reduce) -> None:
+        self._convolutions, self._reduce = convolutions, reduce
+        counts = [convolution.in_channels for convolution in convolutions]
+        self._sums = torch.zeros(sum(counts), device=convolutions[0].weight.device)
+        for convolution, own in zip(convolutions, self._sums.split(counts), strict=True):
+            convolution.register_forward_pre_hook(partial(_add_mean, own))
+
+    def take(self) -> dict[Tensor, Tensor]:
+        """The sums of all processes by the weight of their convolution, 0 where it was not called; they begin anew."""
+        sums = self._reduce(self._sums.clone())
+        self._sums.zero_()
+        counts = [convolution.in_channels for convolution in self._convolutions]
+        return {one.weight: own for one, own in zip(self._convolutions, sums.split(counts), strict=True)}
+
+
+def _add_mean(total: Tensor, convolution: nn.Module, arguments: tuple[Tensor]) -> None:
+    if torch.is_grad_enabled():
+        total += arguments[0].detach().mean(dim=(0, 2, 3), dtype=total.dtype)
+
+
 class Muon(Optimizer):
-    """Orthogonalised Nesterov momentum for weights of two and more dimensions.
+    """Orthogonalised Nesterov momentum for the weights of convolutions, which it watches being called.
+
+    A step does not change what a convolution makes of its mean input: the component along it is taken out of the
+    momentum's rows first, and orthogonal rows stay in the span of the others. Behind a ReLU features are all positive,
+    so that component moves an output as a whole, step by step alike, and has shut the ReLU behind it for good: in
+    benchmarks/README.md most blocks of a network were lost to it. Biases still move outputs as a whole.
 
     The update is scaled to a root mean square of 0.2, about AdamW's (Liu et al., "Muon is scalable for LLM training",
     2025), so that AdamW's learning rates serve. A weight's norm is kept from growing beyond that of He's initialisation
@@ -60,39 +100,63 @@ class Muon(Optimizer):
     normalisation grows layer by layer until a ReLU shuts it off.
     """
 
-    def __init__(self, parameters: Iterable[Any], lr: float, momentum: float = 0.95, decay: float = 0.0) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "decay": decay})
+    def __init__(
+        self,
+        convolutions: Sequence[Convolution],
+        lr: float,
+        *,
+        momentum: float = 0.95,
+        decay: float = 0.0,
+        reduce: Reduce = alone,
+    ) -> None:
+        weights = [convolution.weight for convolution in convolutions]
+        super().__init__([{"params": weights, "share": 1.0}], {"lr": lr, "momentum": momentum, "decay": decay})
+        self._transposed = {one.weight for one in convolutions if isinstance(one, nn.ConvTranspose2d)}
+        self._inputs = MeanInputs(convolutions, reduce)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        inputs = self._inputs.take()
         for group in self.param_groups:
-            # Matrices of one shape go together: one by one they are a thousand small tasks, and the host that hands
+            # Weights of one shape go together: one by one they are a thousand small tasks, and the host that hands
             # them out takes longer than a GPU takes for the network.
-            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            alike: dict[tuple[torch.Size, bool], list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    alike[parameter.flatten(1).shape].append(parameter)
-            for shape, parameters in alike.items():
-                updates = orthogonalise(torch.stack(self._nesterov(parameters, group["momentum"])))
-                size = 0.2 * group["lr"] * max(shape) ** 0.5
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["decay"])
-                steps = [update.view_as(parameter) for update, parameter in zip(updates, parameters, strict=True)]
-                torch._foreach_add_(parameters, steps, alpha=-size)
-                norms = torch.stack(torch._foreach_norm(parameters)).clamp_min(1e-12)
-                torch._foreach_mul_(parameters, ((2 * shape[0]) ** 0.5 / norms).clamp_max(1).unbind())
+                    alike[parameter.shape, parameter in self._transposed].append(parameter)
+            for (_, is_transposed), parameters in alike.items():
+                directions = torch.stack(self._nesterov(parameters, group["momentum"]))
+                weights = [one.transpose(0, 1) for one in parameters] if is_transposed else parameters
+                directions = directions.transpose(1, 2) if is_transposed else directions
+                taps = directions[0, 0, 0].numel()
+                means = torch.stack([inputs[one] for one in parameters]).repeat_interleave(taps, dim=1)
+                updates = orthogonalise(without(directions.flatten(2), means))
+                rows, columns = updates.shape[1:]
+                size = 0.2 * group["lr"] * max(rows, columns) ** 0.5
+                torch._foreach_mul_(weights, 1 - group["lr"] * group["decay"])
+                steps = [update.view_as(weight) for update, weight in zip(updates, weights, strict=True)]
+                torch._foreach_add_(weights, steps, alpha=-size)
+                norms = torch.stack(torch._foreach_norm(weights)).clamp_min(1e-12)
+                torch._foreach_mul_(weights, ((2 * rows) ** 0.5 / norms).clamp_max(1).unbind())
 
     def _nesterov(self, parameters: Sequence[Tensor], momentum: float) -> list[Tensor]:
-        """The gradients and their momenta after them, as matrices."""
+        """The gradients and their momenta after them."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - momentum)
-        return [one.flatten(1) for one in torch._foreach_lerp(gradients, momenta, momentum)]
+        return list(torch._foreach_lerp(gradients, momenta, momentum))
 
 
-def make_optimizers(network: nn.Module, recipe: Recipe) -> list[Optimizer]:
+def without(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """N×rows×columns matrices whose rows have no component along N×columns vectors; a vector of 0 takes nothing out."""
+    units = functional.normalize(vectors, dim=1).unsqueeze(2)
+    return matrices - (matrices @ units) @ units.mT
+
+
+def make_optimizers(network: nn.Module, recipe: Recipe, *, reduce: Reduce = alone) -> list[Optimizer]:
     """The optimisers that share a network's parameters; each group's `share` says how much of the rate is its own.
 
     Raises:
@@ -100,13 +164,14 @@ def make_optimizers(network: nn.Module, recipe: Recipe) -> list[Optimizer]:
     """
     if recipe.optimizer not in ("adam", "adamw", "muon"):
         raise UsageError(f"no optimizer is called '{recipe.optimizer}'; there are adam, adamw and muon")
-    inner = _inner_weights(network) if recipe.optimizer == "muon" else []
-    others = [parameter for parameter in network.parameters() if all(parameter is not one for one in inner)]
+    inner = _inner_convolutions(network) if recipe.optimizer == "muon" else []
+    weights = {convolution.weight for convolution in inner}
+    others = [parameter for parameter in network.parameters() if parameter not in weights]
     groups = [{"params": others, "share": SHARE_OF_ADAMW if inner else 1.0}]
     kind = Adam if recipe.optimizer == "adam" else AdamW
     optimizers: list[Optimizer] = [kind(groups, lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.weight_decay)]
     if inner:
-        optimizers.append(Muon([{"params": inner, "share": 1.0}], lr=recipe.rate, decay=recipe.weight_decay))
+        optimizers.append(Muon(inner, lr=recipe.rate, decay=recipe.weight_decay, reduce=reduce))
     return optimizers
 
 
@@ -124,7 +189,7 @@ def clipped_parameters(network: nn.Module, recipe: Recipe) -> list[nn.Parameter]
     return found
 
 
-def _inner_weights(network: nn.Module) -> list[Tensor]:
-    """Weights of all convolutions but those that read or write the image (the first and last to be registered)."""
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
-    return [module.weight for module in convolutions[1:-1] if module.groups == 1]
+def _inner_convolutions(network: nn.Module) -> list[Convolution]:
+    """All convolutions but those that read or write the image (the first and last to be registered)."""
+    convolutions = [module for module in network.modules() if isinstance(module, Convolution)]
+    return [module for module in convolutions[1:-1] if module.groups == 1]

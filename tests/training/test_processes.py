@@ -21,7 +21,6 @@ from tests.training.runs import SMALL_CRITIC
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECIPE = """
-model = "test-tiny"
 steps = {steps}
 batch = 4
 warmup = 2
@@ -57,17 +56,19 @@ taught = ["last"]
 [[stages]]
 crop = 32
 """
+TINY = 'model = "test-tiny"'
 RECIPES = {
-    "muon": 'optimizer = "muon"' + RECIPE + CONTENT,
-    "in-parts": RECIPE + IN_PARTS,
-    **{kind: RECIPE + ADVERSARIAL + f'"{kind}"' for kind in ("gan", "wgan-gp", "ragan")},
+    # Muon is for inner convolutions, which the tiny network has not.
+    "muon": 'model = "cnn"\noptimizer = "muon"' + RECIPE + CONTENT,
+    "in-parts": TINY + RECIPE + IN_PARTS,
+    **{kind: TINY + RECIPE + ADVERSARIAL + f'"{kind}"' for kind in ("gan", "wgan-gp", "ragan")},
 }
 
 
 def train_arguments(folder: Path, name: str, *more: str) -> list[str]:
     """Of a run that is to be in `folder / name`."""
     files = ["--recipe", str(folder / "cli" / "ragan.toml"), "--data", str(folder / "data"), "-o", str(folder / name)]
-    return ["train", *files, "--device", "cpu", *more]
+    return ["train", *files, "--device", "cpu", "--precision", "fp32", *more]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "data" / "train" / name).mkdir(parents=True)
         for number in range(2):
             pixels = np.random.default_rng(number + (name == "input")).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            pixels //= 1 + 7 * number  # so that processes see images of other brightness
             cv2.imwrite(str(folder / "data" / "train" / name / f"{number}.png"), pixels)
     for name, recipe in RECIPES.items():
         (folder / f"{name}.toml").write_text(recipe.format(steps=10))
@@ -91,12 +93,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(folder: Path) -> None:
-    one = losses_of(folder, default_accelerator("cpu"))
+    one = losses_of(folder, default_accelerator("cpu", "fp32"))
     two = json.loads((folder / "two.txt").read_text().splitlines()[0])
     assert two["processes"] == 2
     for name in RECIPES:
         assert len(one[name]) == 10
-        assert two[name] == pytest.approx(one[name], abs=1e-4), name
+        assert two[name] == pytest.approx(one[name], abs=1e-5), name
 
 
 def test_a_run_started_on_two_processes_goes_on_with_one(folder: Path, run: Callable[[list[str]], Result]) -> None:
@@ -112,5 +114,4 @@ def test_a_run_started_on_two_processes_goes_on_with_one(folder: Path, run: Call
     torch.manual_seed(1)
     for name, start in create_model("test-tiny").state_dict().items():
         ours, theirs = expected[f"network.{name}"], resumed[f"network.{name}"]
-        # Where processors compute in bfloat16, rounding depends on how the batch is shared.
-        assert (ours - theirs).norm() < 0.1 * (ours - start).norm(), name
+        assert (ours - theirs).norm() < 1e-3 * (ours - start).norm(), name

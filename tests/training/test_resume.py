@@ -49,6 +49,17 @@ def test_a_resumed_run_repeats_the_losses_of_an_unbroken_one(
     assert same_tensors(folder, tmp_path / "broken")
 
 
+def test_a_run_by_muon_resumes_exactly(tmp_path: Path, sources: list[Source], accelerator: object) -> None:
+    """Muon is for inner convolutions, which the tiny network of the other runs has not."""
+    recipe = replace(RECIPE, model="cnn", steps=8)
+    whole = run(recipe, sources, tmp_path / "whole", accelerator)
+    first = run(recipe, sources, tmp_path / "broken", accelerator, limits=Limits(steps=3))
+    rest = run(recipe, sources, tmp_path / "broken", accelerator, resume=True)
+    assert losses(first + rest) == losses(whole)
+    assert any(name.endswith("momentum") for name in read_checkpoint(tmp_path / "whole" / CHECKPOINT)[2])
+    assert same_tensors(tmp_path / "whole", tmp_path / "broken")
+
+
 def test_a_resumed_run_has_the_time_that_it_was_begun_with(
     tmp_path: Path, sources: list[Source], accelerator: object
 ) -> None:
