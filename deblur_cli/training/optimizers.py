@@ -64,14 +64,15 @@ def alone(sums: Tensor) -> Tensor:
 
 
 class MeanInputs:
-    """The sum, over the calls since it was last asked, of what convolutions were given: the mean of each channel."""
+    """Channel by channel the sum of all that convolutions were given since it was last asked: their mean, but for its
+    length."""
 
     def __init__(self, convolutions: Sequence[Convolution], reduce: Reduce) -> None:
         self._convolutions, self._reduce = convolutions, reduce
         counts = [convolution.in_channels for convolution in convolutions]
         self._sums = torch.zeros(sum(counts), device=convolutions[0].weight.device)
         for convolution, own in zip(convolutions, self._sums.split(counts), strict=True):
-            convolution.register_forward_pre_hook(partial(_add_mean, own))
+            convolution.register_forward_pre_hook(partial(_add, own))
 
     def take(self) -> dict[Tensor, Tensor]:
         """The sums of all processes by the weight of their convolution, 0 where it was not called; they begin anew."""
@@ -81,9 +82,10 @@ class MeanInputs:
         return {one.weight: own for one, own in zip(self._convolutions, sums.split(counts), strict=True)}
 
 
-def _add_mean(total: Tensor, convolution: nn.Module, arguments: tuple[Tensor]) -> None:
+def _add(total: Tensor, convolution: nn.Module, arguments: tuple[Tensor]) -> None:
     if torch.is_grad_enabled():
-        total += arguments[0].detach().mean(dim=(0, 2, 3), dtype=total.dtype)
+        # An image's sum in its own precision: in bfloat16 that is four times as fast and right to half a percent.
+        total += arguments[0].detach().sum(dim=(2, 3)).float().sum(dim=0)
 
 
 class Muon(Optimizer):

@@ -82,8 +82,8 @@ def train(
 
     Args:
         sources: where pairs come from; the recipe's stages weigh them by their kind.
-        validator: scores the averaged weights now and then; the best of them are kept. Until it has scored some, and
-            without a validator, the last weights are kept.
+        validator: scores the averaged weights now and then, in the precision that they are trained in; the best of them
+            are kept. Until it has scored some, and without a validator, the last weights are kept.
         resume: go on from the checkpoint in `output`.
         start: a network of the recipe's shape whose weights to begin with, instead of what the recipe begins with.
         vgg: the weights of VGG19, see `Learner`.
@@ -161,16 +161,17 @@ def train(
                 scores = shut = None
                 # Not where a session ends before the run does, or its sessions would decide which weights are the best.
                 if validator and (done.step % recipe.validate_every == 0 or ended):
-                    with _memory("validation pictures, restored whole,"):
+                    with _memory("validation pictures, restored whole,"), accelerator.autocast():
                         scores = validator.score(learner.scored)
                         shut = validator.shut(learner.scored)
+                        picture = validator.picture(learner.scored)
                     # Gains on other pictures say nothing beside these.
                     if scores["mean"] > done.best or not same_sets(done, validator):
                         done = replace(done, best=scores["mean"], validated=True, baseline=validator.baseline)
                         if accelerator.is_main_process:
                             keep(scores)
                     if accelerator.is_main_process:
-                        write_png(output / PICTURE, validator.picture(learner.scored))
+                        write_png(output / PICTURE, picture)
                 if accelerator.is_main_process and (finished or done.step % recipe.save_every == 0):
                     save_checkpoint(output / CHECKPOINT, recipe, done, learner.modules, learner.optimizers)
                     if not done.validated:  # none are known to be better than the last

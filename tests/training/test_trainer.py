@@ -14,6 +14,7 @@ from torch import Tensor
 
 import models
 from deblur_cli.errors import DatasetError, TrainingError, UsageError
+from deblur_cli.training.accelerator import default_accelerator
 from deblur_cli.training.blur import BlurSettings
 from deblur_cli.training.checkpoint import CHECKPOINT, Progress, read_checkpoint
 from deblur_cli.training.curves import Curves, Report
@@ -25,7 +26,7 @@ from deblur_cli.training.trainer import CURVES, PICTURE, Limits, train
 from deblur_cli.training.unrolled import Unrolled
 from deblur_cli.training.validation import ValidationSet, Validator
 from models.weights import save_weights
-from tests.training.runs import AGAINST_A_CRITIC, RECIPE, run
+from tests.training.runs import AGAINST_A_CRITIC, RECIPE, another_precision, run
 
 
 def test_the_critic_rests_until_its_stage_and_then_learns(
@@ -144,6 +145,24 @@ def test_training_learns(tmp_path: Path, sources: list[Source], accelerator: obj
     assert (tmp_path / "shipped.json").is_file()
     restored = loaded.network(pairs[0][0] / 255)
     assert not torch.equal(restored, pairs[0][0] / 255)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_are_validated_in_the_precision_that_they_are_trained_in(
+    tmp_path: Path, sources: list[Source], precision: str
+) -> None:
+    seen: list[torch.dtype] = []
+
+    class Watching(Validator):
+        def score(self, network: Unrolled) -> dict[str, float]:
+            seen.append(network.network.first(torch.zeros(1, 3, 8, 8)).dtype)
+            return super().score(network)
+
+    pair = (torch.full((1, 3, 8, 8), 90, dtype=torch.uint8), torch.full((1, 3, 8, 8), 100, dtype=torch.uint8))
+    validator = Watching([ValidationSet("grey", [pair])], torch.device("cpu"))
+    with another_precision():
+        run(replace(RECIPE, steps=1), sources, tmp_path, default_accelerator("cpu", precision), validator=validator)
+    assert seen == [{"fp32": torch.float32, "bf16": torch.bfloat16}[precision]]
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
