@@ -43,6 +43,17 @@ def test_orthogonalise_keeps_directions_and_evens_out_strengths(shape: tuple[int
     assert (inside - torch.diag(inside.diagonal())).abs().max() < 0.02
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e-20, 1e-40])
+def test_what_has_sunk_to_nothing_stays_out(size: float) -> None:
+    """Rows behind a ReLU that has shut, whose momenta sink, in a matrix with others and in one of their own."""
+    matrices = draw(2, 16, 40)
+    matrices[0, ::2] *= size
+    matrices[1] *= 1e-7 * size
+    result = orthogonalise(matrices)
+    torch.testing.assert_close(result[0, 1::2], orthogonalise(matrices[:1, 1::2])[0])
+    assert not result[0, ::2].any() and not result[1].any()
+
+
 @settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 20), st.integers(0, 1000))
 def test_what_is_left_is_at_right_angles_to_the_vector(rows: int, columns: int, seed: int) -> None:
