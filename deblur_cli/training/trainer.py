@@ -164,13 +164,13 @@ def train(
                     with _memory("validation pictures, restored whole,"), accelerator.autocast():
                         scores = validator.score(learner.scored)
                         shut = validator.shut(learner.scored)
-                        picture = validator.picture(learner.scored)
+                        picture = validator.picture(learner.scored) if accelerator.is_main_process else None
                     # Gains on other pictures say nothing beside these.
                     if scores["mean"] > done.best or not same_sets(done, validator):
                         done = replace(done, best=scores["mean"], validated=True, baseline=validator.baseline)
                         if accelerator.is_main_process:
                             keep(scores)
-                    if accelerator.is_main_process:
+                    if picture is not None:
                         write_png(output / PICTURE, picture)
                 if accelerator.is_main_process and (finished or done.step % recipe.save_every == 0):
                     save_checkpoint(output / CHECKPOINT, recipe, done, learner.modules, learner.optimizers)
