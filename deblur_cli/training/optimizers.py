@@ -47,8 +47,8 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     is_wide = matrices.shape[1] <= matrices.shape[2]
     wide = matrices if is_wide else matrices.mT
     wide = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
-    # Where a ReLU has shut, momenta sink by a twentieth a step to what processors multiply a hundred times as slowly,
-    # as they do what is less than 1e-38 (so do products of two or four). It would come out as good as 0.
+    # Momenta behind a ReLU that has shut sink towards 0. Their products below, of two and of four, would be denormal
+    # (less than 1e-38), which processors multiply up to a hundred times as slowly, and come out as good as 0.
     wide = functional.hardshrink(wide, 1e-8)
     gram = wide @ wide.mT
     product: Tensor | None = None
@@ -72,17 +72,16 @@ class MeanInputs:
 
     def __init__(self, convolutions: Sequence[Convolution], reduce: Reduce) -> None:
         self._convolutions, self._reduce = convolutions, reduce
-        counts = [convolution.in_channels for convolution in convolutions]
-        self._sums = torch.zeros(sum(counts), device=convolutions[0].weight.device)
-        for convolution, own in zip(convolutions, self._sums.split(counts), strict=True):
+        self._channels = [convolution.in_channels for convolution in convolutions]
+        self._sums = torch.zeros(sum(self._channels), device=convolutions[0].weight.device)
+        for convolution, own in zip(convolutions, self._sums.split(self._channels), strict=True):
             convolution.register_forward_pre_hook(partial(_add, own))
 
     def take(self) -> dict[Tensor, Tensor]:
         """The sums of all processes by the weight of their convolution, 0 where it was not called; they begin anew."""
         sums = self._reduce(self._sums.clone())
         self._sums.zero_()
-        counts = [convolution.in_channels for convolution in self._convolutions]
-        return {one.weight: own for one, own in zip(self._convolutions, sums.split(counts), strict=True)}
+        return {one.weight: own for one, own in zip(self._convolutions, sums.split(self._channels), strict=True)}
 
 
 def _add(total: Tensor, convolution: nn.Module, arguments: tuple[Tensor]) -> None:
@@ -96,8 +95,8 @@ class Muon(Optimizer):
 
     A step does not change what a convolution makes of its mean input: the component along it is taken out of the
     momentum's rows first, and orthogonal rows stay in the span of the others. Behind a ReLU features are all positive,
-    so that component moves an output as a whole, step by step alike, and has shut the ReLU behind it for good: in
-    benchmarks/README.md most blocks of a network were lost to it. Biases still move outputs as a whole.
+    so that component moves an output as a whole, step by step alike, and has shut the ReLU behind it for good
+    (benchmarks/README.md, "Channels that ReLUs have shut"). Biases still move outputs as a whole.
 
     The update is scaled to a root mean square of 0.2, about AdamW's (Liu et al., "Muon is scalable for LLM training",
     2025), so that AdamW's learning rates serve. A weight's norm is kept from growing beyond that of He's initialisation

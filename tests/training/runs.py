@@ -35,7 +35,6 @@ RECIPE = Recipe(
     warmup=4,
     save_every=5,
     validate_every=8,
-    optimizer="muon",
     pool=PoolSettings(pairs=8, size=40, chunk=4, reuse=2),
     stages=(Stage(until=0.5, crop=24, blur=BlurSettings(length=(2, 6), straight=1.0)), Stage(crop=32)),
 )

@@ -51,7 +51,7 @@ def test_a_resumed_run_repeats_the_losses_of_an_unbroken_one(
 
 def test_a_run_by_muon_resumes_exactly(tmp_path: Path, sources: list[Source], accelerator: object) -> None:
     """Muon is for inner convolutions, which the tiny network of the other runs has not."""
-    recipe = replace(RECIPE, model="cnn", steps=8)
+    recipe = replace(RECIPE, model="cnn", optimizer="muon", steps=8)
     whole = run(recipe, sources, tmp_path / "whole", accelerator)
     first = run(recipe, sources, tmp_path / "broken", accelerator, limits=Limits(steps=3))
     rest = run(recipe, sources, tmp_path / "broken", accelerator, resume=True)
@@ -99,9 +99,8 @@ def test_a_checkpoint_of_before_there_were_critics_still_resumes(
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    recipe = replace(RECIPE, optimizer="adamw")
-    whole = run(recipe, sources, tmp_path / "whole", accelerator)
-    run(recipe, sources, tmp_path, accelerator, limits=Limits(steps=5))
+    whole = run(RECIPE, sources, tmp_path / "whole", accelerator)
+    run(RECIPE, sources, tmp_path, accelerator, limits=Limits(steps=5))
     with safe_open(tmp_path / CHECKPOINT, framework="pt") as file:
         facts = json.loads(file.metadata()["deblur.checkpoint"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -112,9 +111,9 @@ def test_a_checkpoint_of_before_there_were_critics_still_resumes(
             del stage[field]
     del facts["progress"]["plateau"]
     save_file(tensors, tmp_path / CHECKPOINT, metadata={"deblur.checkpoint": json.dumps(facts)})
-    rest = run(recipe, sources, tmp_path, accelerator, resume=True)
+    rest = run(RECIPE, sources, tmp_path, accelerator, resume=True)
     assert losses(rest) == losses(whole)[5:]
-    assert recipe_table(read_checkpoint(tmp_path / CHECKPOINT)[0]) == recipe_table(recipe)
+    assert recipe_table(read_checkpoint(tmp_path / CHECKPOINT)[0]) == recipe_table(RECIPE)
 
 
 def test_a_kill_between_checkpoints_costs_only_the_steps_since(
