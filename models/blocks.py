@@ -1,5 +1,5 @@
-"""What some networks share: a residual block without normalisation, a convolution that is not rounded, and how to go
-from coarse scales to fine ones."""
+"""What some networks share: a residual block without normalisation, a convolution that is not rounded, how to go from
+coarse scales to fine ones, and from windows to pixels."""
 
 from __future__ import annotations
 
@@ -85,3 +85,12 @@ def coarse_to_fine(
     for blurred, network, enlarged in zip(pyramid[1:], networks[1:], enlarge, strict=True):
         restored.append(network(torch.cat([blurred, enlarged(restored[-1])], dim=1)))
     return restored
+
+
+def spread(windows: Tensor, height: int, width: int) -> Tensor:
+    """For each of `height`×`width` pixels what the window around it has, near the border the one moved inside."""
+    if windows.shape[2:] == (1, 1):
+        return windows
+    missing_rows, missing_columns = height - windows.shape[2], width - windows.shape[3]
+    left, top = missing_columns // 2, missing_rows // 2
+    return functional.pad(windows, (left, missing_columns - left, top, missing_rows - top), mode="replicate")

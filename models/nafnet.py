@@ -14,9 +14,9 @@ from itertools import count
 from typing import Any
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from models.blocks import spread
 from models.registry import Score, register_model
 
 _WINDOW = 384
@@ -57,15 +57,6 @@ def _moving_mean(x: Tensor, axis: int, length: int) -> Tensor:
     means = sums.narrow(axis, length - 1, places).clone()
     means.narrow(axis, 1, places - 1).sub_(sums.narrow(axis, 0, places - 1))
     return means.div_(length)
-
-
-def spread(windows: Tensor, height: int, width: int) -> Tensor:
-    """For each of `height`×`width` pixels what the window around it has, near the border the one moved inside."""
-    if windows.shape[2:] == (1, 1):
-        return windows
-    missing_rows, missing_columns = height - windows.shape[2], width - windows.shape[3]
-    left, top = missing_columns // 2, missing_rows // 2
-    return functional.pad(windows, (left, missing_columns - left, top, missing_rows - top), mode="replicate")
 
 
 def simple_gate(x: Tensor) -> Tensor:

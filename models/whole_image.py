@@ -1,9 +1,9 @@
 """Statistics that look at the whole image, and how the tiles of one image share them.
 
-Channel attention and instance norm take the mean or the maximum over all pixels. A tile's own differs from the image's,
-which shows as a step of brightness from tile to tile. So these modules can be told that they see tiles
-(`SharedStatistics`): each counts the pixels that belong to a tile alone, tile after tile, until it has seen the whole
-image, and then answers every tile the same.
+Instance norm takes mean and variance over all pixels. A tile's own differ from the image's, which shows as a step of
+brightness from tile to tile. So these modules can be told that they see tiles (`SharedStatistics`): each counts the
+pixels that belong to a tile alone, tile after tile, until it has seen the whole image, and then answers every tile the
+same.
 
 What a deep statistic counts depends on the ones before it, so the image is gone through in rounds until the answers no
 longer change. The n-th statistic is exact after n rounds at most; in practice a few do.
@@ -29,14 +29,17 @@ class Box(NamedTuple):
 
 
 class _Count(NamedTuple):
-    """A statistic over the pixels counted so far; None over none."""
+    """The moments of the pixels counted so far; None of none."""
 
     value: Tensor | None = None
     pixels: int = 0
 
 
-class WholeImageStatistic(nn.Module):
-    """A statistic over all pixels: N×C×H×W to N×C×1×1 float32. Without parameters, so it leaves no name in weights."""
+class WholeImageMoments(nn.Module):
+    """Mean and (biased) variance over all pixels, one after the other along the channels: N×C×H×W to N×2C×1×1 float32.
+
+    Without parameters, so it leaves no name in weights.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +54,7 @@ class WholeImageStatistic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._tiles:
-            return self.over(x)
+            return _moments(x)
         # From what was counted before this batch: a batch that is run again, in another precision, counts once.
         self._now = self._before
         scale = [of_tile // of_features for of_tile, of_features in zip(self._size, x.shape[2:], strict=True)]
@@ -59,22 +62,14 @@ class WholeImageStatistic(nn.Module):
             rows = slice(box.top // scale[0], box.bottom // scale[0])
             columns = slice(box.left // scale[1], box.right // scale[1])
             part = tile[:, :, rows, columns]
-            value, pixels = self.over(part), self._now.pixels + part.shape[2] * part.shape[3]
+            value, pixels = _moments(part), self._now.pixels + part.shape[2] * part.shape[3]
             if self._now.value is not None:
-                value = self.joined(self._now.value, value, 1 - self._now.pixels / pixels)
+                value = _joined(self._now.value, value, 1 - self._now.pixels / pixels)
             self._now = _Count(value, pixels)
         # In the first round no answer is known yet; what was counted so far is close to it.
         answer = self._now.value if self._answer is None else self._answer
         assert answer is not None
         return answer.repeat(len(self._tiles), 1, 1, 1)
-
-    def over(self, x: Tensor) -> Tensor:
-        """The statistic of N×C×H×W, as N×C×1×1 float32."""
-        raise NotImplementedError
-
-    def joined(self, one: Tensor, other: Tensor, share: float) -> Tensor:
-        """The statistic of two areas together, of which the other one's share of the pixels is `share`."""
-        raise NotImplementedError
 
     def begin(self, size: tuple[int, int], tiles: Sequence[Box]) -> None:
         """The next batch holds `tiles`, each of `size` (height, width) at full resolution."""
@@ -92,45 +87,24 @@ class WholeImageStatistic(nn.Module):
         return float((answer - before).abs().max() / answer.abs().max().clamp_min(1e-12))
 
 
-class WholeImageMean(WholeImageStatistic):
-    """The mean over all pixels."""
-
-    def over(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3), keepdim=True, dtype=torch.float32)
-
-    def joined(self, one: Tensor, other: Tensor, share: float) -> Tensor:
-        return one.lerp(other, share)
+def _moments(x: Tensor) -> Tensor:
+    variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
+    return torch.cat([mean, variance], dim=1)
 
 
-class WholeImageMax(WholeImageStatistic):
-    """The maximum over all pixels."""
-
-    def over(self, x: Tensor) -> Tensor:
-        return x.amax(dim=(2, 3), keepdim=True).float()
-
-    def joined(self, one: Tensor, other: Tensor, share: float) -> Tensor:
-        return torch.maximum(one, other)
-
-
-class WholeImageMoments(WholeImageStatistic):
-    """Mean and (biased) variance over all pixels, one after the other along the channels: N×2C×1×1."""
-
-    def over(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
-        return torch.cat([mean, variance], dim=1)
-
-    def joined(self, one: Tensor, other: Tensor, share: float) -> Tensor:
-        # Chan, Golub, LeVeque: "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
-        (mean, variance), (other_mean, other_variance) = one.chunk(2, dim=1), other.chunk(2, dim=1)
-        between = share * (1 - share) * (other_mean - mean).square()
-        return torch.cat([mean.lerp(other_mean, share), variance.lerp(other_variance, share) + between], dim=1)
+def _joined(one: Tensor, other: Tensor, share: float) -> Tensor:
+    """The moments of two areas together, of which the other one's share of the pixels is `share`."""
+    # Chan, Golub, LeVeque: "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+    (mean, variance), (other_mean, other_variance) = one.chunk(2, dim=1), other.chunk(2, dim=1)
+    between = share * (1 - share) * (other_mean - mean).square()
+    return torch.cat([mean.lerp(other_mean, share), variance.lerp(other_variance, share) + between], dim=1)
 
 
 class SharedStatistics:
     """The statistics of a network, while it goes through the tiles of one image.
 
     Args:
-        network: whose `WholeImageStatistic` modules are to be shared; None where there is but one tile. One round is
+        network: whose `WholeImageMoments` are to be shared; None where there is but one tile. One round is
             enough where nothing is shared.
     """
 
@@ -139,7 +113,7 @@ class SharedStatistics:
 
     def __init__(self, network: nn.Module | None) -> None:
         modules = network.modules() if network else ()
-        self._statistics = [module for module in modules if isinstance(module, WholeImageStatistic)]
+        self._statistics = [module for module in modules if isinstance(module, WholeImageMoments)]
 
     @property
     def needed(self) -> bool:

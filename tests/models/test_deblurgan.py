@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models import ModelError, create_model, load_model, model_info
 from models.deblurgan import InstanceNorm, ReflectionPad, recognise
 from models.measure import macs, parameters
-from models.whole_image import Box, SharedStatistics, WholeImageStatistic
+from models.whole_image import Box, SharedStatistics, WholeImageMoments
 
 BEFORE_TORCH_0_4 = ("running_mean", "running_var")
 SINCE_TORCH_0_4 = (*BEFORE_TORCH_0_4, "num_batches_tracked")
@@ -226,7 +226,7 @@ def test_the_gradient_reaches_every_parameter() -> None:
 def test_every_norm_has_moments_that_tiles_can_share() -> None:
     with torch.device("meta"):
         network = create_model("deblurgan")
-    assert sum(isinstance(module, WholeImageStatistic) for module in network.modules()) == 3 + 2 * 9 + 2
+    assert sum(isinstance(module, WholeImageMoments) for module in network.modules()) == 3 + 2 * 9 + 2
 
 
 def test_options_out_of_their_range_are_refused_in_one_line() -> None:

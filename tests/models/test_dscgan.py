@@ -1,7 +1,8 @@
-"""DSC-GAN: the published size, its attention by definition, and tiles that share what looks at the whole image."""
+"""DSC-GAN: the published size, its attention by definition, and the windows that channel attention looks at."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as functional
@@ -9,9 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import create_model, model_info
-from models.dscgan import DSCRB, ChannelAttention, SeparableConv, SpatialAttention
+from models.dscgan import (
+    DSCRB,
+    ChannelAttention,
+    SeparableConv,
+    SpatialAttention,
+    _between_cells,
+    _mean_and_maximum,
+)
 from models.measure import macs, parameters
-from models.whole_image import Box, SharedStatistics, WholeImageStatistic
 
 
 def test_size_and_cost_are_the_published_ones() -> None:
@@ -78,8 +85,8 @@ def test_features_are_dropped_in_training_only() -> None:
 
 @settings(max_examples=5, deadline=None)
 @given(rows=st.integers(1, 7), columns=st.integers(1, 7), images=st.integers(1, 2))
-def test_any_multiple_of_four_goes_in_and_comes_out(rows: int, columns: int, images: int) -> None:
-    blurred = torch.rand(images, 3, 4 * rows, 4 * columns)
+def test_any_multiple_of_sixteen_goes_in_and_comes_out(rows: int, columns: int, images: int) -> None:
+    blurred = torch.rand(images, 3, 16 * rows, 16 * columns)
     with torch.inference_mode():
         assert create_model("dscgan")(blurred).shape == blurred.shape
 
@@ -101,19 +108,31 @@ def test_the_gradient_reaches_every_parameter() -> None:
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
 
 
-def test_tiles_can_share_what_channel_attention_sees() -> None:
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 20), columns=st.integers(1, 20))
+def test_each_cell_sees_the_window_around_it_moved_inside_and_between_cells_it_is_linear(
+    rows: int, columns: int
+) -> None:
+    x = torch.rand(1, 1, 4 * rows, 4 * columns, dtype=torch.float64)
+    tops, lefts = ([4 * min(max(n - 6, 0), max(count - 13, 0)) for n in range(count)] for count in (rows, columns))
+    windows = [[x[0, 0, top : top + 52, left : left + 52] for left in lefts] for top in tops]
+    for found, reduce in zip(_mean_and_maximum(x), (torch.mean, torch.amax), strict=True):
+        expected = np.array([[float(reduce(window)) for window in row] for row in windows])
+        for axis, count in enumerate((rows, columns)):
+            at = (np.arange(4 * count) - 1.5) / 4  # in cells; 0 is the centre of the first
+            expected = np.apply_along_axis(
+                lambda line, at=at: np.interp(at, np.arange(len(line)), line), axis, expected
+            )
+        seen = _between_cells(found, 4 * rows, 4 * columns).expand_as(x)
+        torch.testing.assert_close(seen[0, 0], torch.from_numpy(expected))
+
+
+def test_a_highlight_far_away_changes_nothing() -> None:
     torch.manual_seed(0)
-    attention, x = ChannelAttention(6), torch.randn(1, 6, 8, 24) * torch.linspace(0, 3, 24)
-    shared = SharedStatistics(attention)
-    for _ in shared.rounds():
-        halves = []
-        for half in x.chunk(2, dim=3):
-            shared.begin((8, 12), [Box(0, 8, 0, 12)])
-            halves.append(attention(half))
-    torch.testing.assert_close(torch.cat(halves, dim=3), attention(x))
-
-
-def test_every_block_has_a_mean_and_a_maximum_that_tiles_can_share() -> None:
-    with torch.device("meta"):
-        network = create_model("dscgan")
-    assert sum(isinstance(module, WholeImageStatistic) for module in network.modules()) == 2 * 9
+    attention = ChannelAttention(6)
+    x = torch.rand(1, 6, 8, 160)
+    brighter = x.clone()
+    brighter[..., -4:] *= 50
+    with torch.inference_mode():
+        torch.testing.assert_close(attention(brighter)[..., :100], attention(x)[..., :100], rtol=0, atol=0)
+        assert not torch.allclose(attention(brighter)[..., 140:156], attention(x)[..., 140:156])

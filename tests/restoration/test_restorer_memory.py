@@ -15,7 +15,7 @@ from deblur_cli.errors import OutOfMemoryError
 from deblur_cli.restoration import memory
 from deblur_cli.restoration.footprint import Footprint
 from models.weights import shipped_weights
-from models.whole_image import SharedStatistics, WholeImageMean
+from models.whole_image import SharedStatistics, WholeImageMoments
 from tests.restoration.networks import Apply, loaded, random_pixels, residual_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,14 +68,15 @@ class Normalised(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.convolutions = nn.ModuleList([nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)])
-        self.means = nn.ModuleList(WholeImageMean() for _ in range(4))
+        self.moments = nn.ModuleList(WholeImageMoments() for _ in range(2))
 
     def forward(self, blurred: Tensor) -> Tensor:
         x = blurred
-        for convolution, mean, square in zip(self.convolutions, self.means[::2], self.means[1::2], strict=True):
+        for convolution, moments in zip(self.convolutions, self.moments, strict=True):
             x = convolution(x)
-            x = x - mean(x)
-            x = torch.relu(x) - 0.5 * torch.relu(-x / square(x.square()).sqrt())
+            mean, variance = moments(x).chunk(2, dim=1)
+            x = x - mean
+            x = torch.relu(x) - 0.5 * torch.relu(-x / variance.sqrt())
         return blurred + 0.1 * x
 
 

@@ -14,7 +14,7 @@ from deblur_cli.errors import DeblurError, OutOfMemoryError, UsageError
 from deblur_cli.restoration.scene_cuts import SceneCuts
 from deblur_cli.restoration.states import FrameState, SequenceState, load_state, map_state, save_state
 from deblur_cli.restoration.tiling import plan_tiles
-from models.whole_image import WholeImageMean
+from models.whole_image import WholeImageMoments
 from tests.restoration.networks import loaded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,7 +29,7 @@ class Recurrent(nn.Module):
         self.encode = nn.Conv2d(3, 8, 3, stride=2, padding=1)
         self.mix = nn.Conv2d(16, 8, 3, padding=1)
         self.decode = nn.Sequential(nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2))
-        self.mean = WholeImageMean()
+        self.moments = WholeImageMoments()
         self.fails_above = fails_above
         self.limited = False
 
@@ -41,7 +41,7 @@ class Recurrent(nn.Module):
             raise MemoryError
         x = self.encode(blurred)
         hidden = torch.zeros_like(x) if state is None else state[0]
-        hidden = torch.tanh(self.mix(torch.cat([x, hidden], dim=1)) - self.mean(x))
+        hidden = torch.tanh(self.mix(torch.cat([x, hidden], dim=1)) - self.moments(x).chunk(2, dim=1)[0])
         return blurred + 0.3 * self.decode(hidden), (hidden, [hidden[:, :1] * 2])
 
 
