@@ -109,13 +109,13 @@ def test_the_gradient_reaches_every_parameter() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(rows=st.integers(1, 20), columns=st.integers(1, 20))
+@given(rows=st.integers(1, 25), columns=st.integers(1, 25))
 def test_each_cell_sees_the_window_around_it_moved_inside_and_between_cells_it_is_linear(
     rows: int, columns: int
 ) -> None:
     x = torch.rand(1, 1, 4 * rows, 4 * columns, dtype=torch.float64)
-    tops, lefts = ([4 * min(max(n - 6, 0), max(count - 13, 0)) for n in range(count)] for count in (rows, columns))
-    windows = [[x[0, 0, top : top + 52, left : left + 52] for left in lefts] for top in tops]
+    tops, lefts = ([4 * min(max(n - 8, 0), max(count - 17, 0)) for n in range(count)] for count in (rows, columns))
+    windows = [[x[0, 0, top : top + 68, left : left + 68] for left in lefts] for top in tops]
     for found, reduce in zip(_mean_and_maximum(x), (torch.mean, torch.amax), strict=True):
         expected = np.array([[float(reduce(window)) for window in row] for row in windows])
         for axis, count in enumerate((rows, columns)):
