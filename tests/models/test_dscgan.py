@@ -136,3 +136,13 @@ def test_a_highlight_far_away_changes_nothing() -> None:
     with torch.inference_mode():
         torch.testing.assert_close(attention(brighter)[..., :100], attention(x)[..., :100], rtol=0, atol=0)
         assert not torch.allclose(attention(brighter)[..., 140:156], attention(x)[..., 140:156])
+
+
+def test_within_a_tile_whose_cells_are_the_images_channel_attention_sees_the_same() -> None:
+    torch.manual_seed(0)
+    attention, x = ChannelAttention(6), torch.rand(1, 6, 72, 200)
+    with torch.inference_mode():
+        whole, tile = attention(x), attention(x[..., 40:160])
+        torch.testing.assert_close(tile[..., 36:-36], whole[..., 76:124])
+        assert not torch.allclose(tile[..., :20], whole[..., 40:60])  # its windows lie elsewhere near its border
+        assert not torch.allclose(attention(x[..., 38:158])[..., 38:-36], whole[..., 76:122])  # as do its cells here
