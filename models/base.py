@@ -1,4 +1,8 @@
-"""`base`, the larger sister of `lite` for GPUs: the same folded U-Net, wider, of residual blocks at every level."""
+"""`base`, the sister of `lite` for GPUs: the same folded U-Net, of residual blocks, wide at its two fine levels alone.
+
+Two coarser levels, as `lite` has them, were trained with it and changed nothing (benchmarks/README.md, "Which levels of
+`base` are of use").
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,17 @@ from models.registry import register_model
 
 @register_model(
     "base",
-    "the wider sister of `lite`, of residual blocks, made for GPUs",
+    "the sister of `lite` with twice its work, all of it at the fine levels, made for GPUs",
     multiple_of=multiple_of,
     tile_overlap=256,
-    parameters=4_437_440,
-    gmacs=6.613,
+    parameters=954_944,
+    gmacs=4.172,
 )
 def base(
     unshuffle: int = 2,
-    widths: Sequence[int] = (40, 80, 128, 192),
-    encoder_blocks: Sequence[int] = (1, 2, 2, 3),
-    decoder_blocks: Sequence[int] = (1, 2, 2),
+    widths: Sequence[int] = (40, 80),
+    encoder_blocks: Sequence[int] = (1, 4),
+    decoder_blocks: Sequence[int] = (1,),
     scales: int = 3,
 ) -> nn.Module:
     return UnshuffledUNet(unshuffle, widths, encoder_blocks, decoder_blocks, [ResidualBlock] * len(widths), scales)

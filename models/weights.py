@@ -146,7 +146,8 @@ def save_weights(
 
     Args:
         path: the file; written beside and renamed, so that it is always whole.
-        name, options: how the registry builds this network.
+        name, options: how the registry builds this network; options that are not given are stored as they are by
+            default now, so that another default does not make the file unreadable.
         card: how the weights were made and what they score; JSON values.
         dtype: what floating-point weights are stored in (float16 halves the file); None keeps them as they are.
 
@@ -166,7 +167,7 @@ def save_weights(
     _require_finite(tensors, f"the weights for {path}")
     metadata = {
         "deblur.model": name,
-        "deblur.options": json.dumps(dict(options), sort_keys=True),
+        "deblur.options": json.dumps({**model_info(name).options, **options}, sort_keys=True),
         "deblur.card": json.dumps(dict(card), ensure_ascii=False),
     }
     return write_checkpoint(tensors, Path(path), metadata)
