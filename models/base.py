@@ -1,7 +1,6 @@
-"""`base`, the sister of `lite` for GPUs: the same folded U-Net, of residual blocks, wide at its two fine levels alone.
+"""`base`, the sister of `lite` for GPUs: the same folded U-Net, a little wider and deeper at its second level.
 
-Two coarser levels, as `lite` has them, were trained with it and changed nothing (benchmarks/README.md, "Which levels of
-`base` are of use").
+Two coarser levels were trained with it and changed nothing (benchmarks/README.md, "Which levels of `base` are of use").
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from models.lite import ResidualBlock, UnshuffledUNet, multiple_of
+from models.lite import UnshuffledUNet, multiple_of
 from models.registry import register_model
 
 
 @register_model(
     "base",
-    "the sister of `lite` with twice its work, all of it at the fine levels, made for GPUs",
+    "the sister of `lite`, wider and deeper for not quite twice its work, made for GPUs",
     multiple_of=multiple_of,
     tile_overlap=256,
     parameters=954_944,
@@ -29,4 +28,4 @@ def base(
     decoder_blocks: Sequence[int] = (1,),
     scales: int = 3,
 ) -> nn.Module:
-    return UnshuffledUNet(unshuffle, widths, encoder_blocks, decoder_blocks, [ResidualBlock] * len(widths), scales)
+    return UnshuffledUNet(unshuffle, widths, encoder_blocks, decoder_blocks, scales)

@@ -1,4 +1,4 @@
-"""`lite`, the default: a residual U-Net on a pixel-unshuffled image, sized for a processor.
+"""`lite`, the default: a residual U-Net of two levels on a pixel-unshuffled image, sized for a processor.
 
 The full-resolution convolutions of a common U-Net (Ronneberger et al., MICCAI 2015) are most of its cost on a
 processor. Here the image is first folded by PixelUnshuffle (Shi et al., CVPR 2016, run backwards), so that the finest
@@ -25,18 +25,11 @@ from models.registry import register_model
 from models.transfer import HOP, VALUES, TransferEstimator
 
 
-class PlainBlock(nn.Sequential):
-    """Convolution 3×3 and ReLU."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True))
-
-
 class ResidualBlock(nn.Module):
     """x + conv(ReLU(conv(x))), 3×3, without normalisation (the block of EDSR, Lim et al., CVPR workshops 2017).
 
     It hands on what it was given whatever its ReLU does, so that a long run cannot shut off a level for good, as
-    happened to coarse levels of plain blocks.
+    happened to levels of plain blocks.
     """
 
     def __init__(self, channels: int) -> None:
@@ -89,7 +82,6 @@ class UnshuffledUNet(nn.Module):
         unshuffle: the factor by which the image is folded before the first convolution.
         widths: channels of each level, finest first.
         encoder_blocks, decoder_blocks: blocks of each level; the coarsest level has `encoder_blocks[-1]` in all.
-        blocks: the module that each level is made of.
         scales: at how many sizes the image is looked at, each half of the one before.
     """
 
@@ -99,7 +91,6 @@ class UnshuffledUNet(nn.Module):
         widths: Sequence[int],
         encoder_blocks: Sequence[int],
         decoder_blocks: Sequence[int],
-        blocks: Sequence[type[nn.Module]],
         scales: int = 1,
     ) -> None:
         super().__init__()
@@ -108,18 +99,16 @@ class UnshuffledUNet(nn.Module):
         self.head = nn.Conv2d(folded, widths[0], 3, padding=1)
         self.transfer = TransferEstimator()
         self.guides = nn.ModuleList(Guide(width) for width in widths)
-        self.encoders = nn.ModuleList(_stack(*level) for level in zip(blocks, widths, encoder_blocks, strict=True))
+        self.encoders = nn.ModuleList(_stack(*level) for level in zip(widths, encoder_blocks, strict=True))
         self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
         self.ups = nn.ModuleList(
             nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1, bias=False), nn.PixelShuffle(2))
             for fine, coarse in pairwise(widths)
         )
-        self.decoders = nn.ModuleList(
-            _stack(*level) for level in zip(blocks[:-1], widths[:-1], decoder_blocks, strict=True)
-        )
+        self.decoders = nn.ModuleList(_stack(*level) for level in zip(widths[:-1], decoder_blocks, strict=True))
         self.tail = nn.Conv2d(widths[0], folded, 3, padding=1)
         self.unfold = nn.PixelShuffle(unshuffle)
-        self.gains = Gains(scales)
+        self.gains = Gains(scales) if scales > 1 else None
         self.scales = scales
         # Untrained, the network gives its input back; training moves away from there.
         nn.init.zeros_(self.tail.weight)
@@ -131,6 +120,8 @@ class UnshuffledUNet(nn.Module):
             images.append(functional.avg_pool2d(images[-1], 2))
         # The coarsest first, so that the last that is heard of the estimator is of the image itself.
         corrections, transfers = zip(*map(self.correct, reversed(images)), strict=True)
+        if self.gains is None:
+            return blurred + corrections[0]
         restored = blurred
         for correction, gain in zip(corrections, self.gains(transfers), strict=True):
             restored = restored + _enlarged(_enlarged(gain, correction) * correction, blurred)
@@ -157,8 +148,8 @@ def _enlarged(x: Tensor, like: Tensor) -> Tensor:
     return x if x.shape[2:] == size else functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def _stack(block: type[nn.Module], width: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(*(block(width) for _ in range(blocks)))
+def _stack(width: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
 
 
 def multiple_of(options: Mapping[str, Any]) -> int:
@@ -172,15 +163,14 @@ def multiple_of(options: Mapping[str, Any]) -> int:
     "the default: a small residual U-Net that is told the blur it sees, made for processors",
     multiple_of=multiple_of,
     tile_overlap=256,
-    parameters=1_958_112,
-    gmacs=2.040,
+    parameters=575_184,
+    gmacs=2.378,
 )
 def lite(
     unshuffle: int = 2,
-    widths: Sequence[int] = (24, 48, 96, 160),
-    encoder_blocks: Sequence[int] = (2, 2, 1, 2),
-    decoder_blocks: Sequence[int] = (2, 2, 1),
+    widths: Sequence[int] = (32, 48),
+    encoder_blocks: Sequence[int] = (2, 2),
+    decoder_blocks: Sequence[int] = (2,),
     scales: int = 3,
 ) -> nn.Module:
-    blocks = [PlainBlock if level < 2 else ResidualBlock for level in range(len(widths))]
-    return UnshuffledUNet(unshuffle, widths, encoder_blocks, decoder_blocks, blocks, scales)
+    return UnshuffledUNet(unshuffle, widths, encoder_blocks, decoder_blocks, scales)

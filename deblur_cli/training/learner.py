@@ -165,16 +165,17 @@ def load_start(name_or_file: str, recipe: Recipe) -> nn.Module:
     """A network with weights for the recipe to begin with.
 
     A part that the recipe's first stage names as taught may be of another shape than theirs, or new: it is untrained.
+    What they have beyond the recipe's network is left out.
 
     Raises:
-        UsageError: they are of a network of another shape than the recipe's.
+        UsageError: they lack a part that the recipe does not teach first, or have it in another shape.
         ModelError: they cannot be loaded, see `models.load_model`.
     """
     given = models.load_model(name_or_file).network.state_dict()
     torch.manual_seed(recipe.seed)
     network = models.create_model(recipe.model, **recipe.options)
     wanted = network.state_dict()
-    differing = {name for name in given.keys() | wanted.keys() if _shape(given.get(name)) != _shape(wanted.get(name))}
+    differing = {name for name in wanted if _shape(given.get(name)) != _shape(wanted.get(name))}
     new = [part for part in recipe.stages[0].taught if any(belongs(name, [part]) for name in differing)]
     if not all(belongs(name, new) for name in differing):
         raise UsageError(f"{name_or_file}: not weights of the network that recipe '{recipe.name}' trains")

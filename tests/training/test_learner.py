@@ -8,6 +8,7 @@ from deblur_cli.errors import UsageError
 from deblur_cli.training.accelerator import default_accelerator
 from deblur_cli.training.learner import Learner, load_start
 from deblur_cli.training.recipe import Recipe, Stage
+from models.lite import UnshuffledUNet
 from models.transfer import VALUES
 from models.weights import save_weights
 
@@ -78,6 +79,15 @@ def test_a_stage_that_would_teach_nothing_is_refused() -> None:
     stages = (Stage(until=0.5), Stage(taught=("last", "la")))
     with pytest.raises(UsageError, match="'ours': 'test-tiny' has no part 'la' that could be taught"):
         Learner(Recipe(model="test-tiny", name="ours", stages=stages), default_accelerator("cpu"))
+
+
+def test_what_the_weights_to_begin_with_have_beyond_the_network_is_left_out() -> None:
+    shipped = models.load_model("lite").network
+    assert isinstance(shipped, UnshuffledUNet) and shipped.gains is not None
+    begun = load_start("lite", Recipe(model="lite", options={"scales": 1}))
+    assert isinstance(begun, UnshuffledUNet) and begun.gains is None
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(begun(image), image + shipped.correct(image)[0])
 
 
 def test_a_part_that_is_taught_first_may_have_another_shape_than_the_weights_to_begin_with(tmp_path: Path) -> None:
