@@ -2,8 +2,8 @@
 
 A blurred image is what a sensor gathers while the camera moves: the mean of the scene as it was seen at many moments.
 `average_over_exposure` renders a movement (shake.py) by warping the sharp image to each moment and averaging, and
-`synthesise` adds what else stands between a scene and a file (degradations.py). Frames of a video are several exposures
-of one movement: sequences.py puts these together.
+filter_flow.py, faster and for crops, with a few kernels. `synthesise` adds what else stands between a scene and a file
+(degradations.py). Frames of a video are several exposures of one movement: sequences.py puts these together.
 
 The sharp target sits at the centroid of the movement. Were it at the middle of the exposure, a random walk would leave
 about half of all pairs shifted against each other, which teaches a network to hedge (about 0.15 dB).
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from deblur_cli.errors import UsageError
 from deblur_cli.training.degradations import add_noise, compress_jpeg, defocus
+from deblur_cli.training.filter_flow import filtered_over_exposure
 from deblur_cli.training.ranges import require_in_range
 from deblur_cli.training.shake import camera_shake
 
@@ -179,18 +180,27 @@ class Scene:
         return Scene(pictures, foreground, has_foreground, exponent, torch.where(lights, gain, 1.0))
 
     def expose(
-        self, shake: Tensor, own_shake: Tensor, size: tuple[int, int], frame: tuple[int, int], offset: Tensor
+        self,
+        shake: Tensor,
+        own_shake: Tensor,
+        size: tuple[int, int],
+        frame: tuple[int, int],
+        offset: Tensor,
+        *,
+        filtered: bool = False,
     ) -> Tensor:
         """The blurred image that one exposure gives, B×3×size, not yet clipped to [0, 1].
 
         Args:
             shake, own_shake: movement of the camera as background and foreground see it, each B×K×6.
             size, frame, offset: see `average_over_exposure`.
+            filtered: by filter flow, for crops.
         """
         exponent = _per_image(self.exponent)
         light = _brighten(self.background, self.gain) ** exponent
         front = torch.cat([_brighten(self.foreground[:, :3], self.gain) ** exponent, self.foreground[:, 3:]], dim=1)
-        mean = self.seen(Layer(light, shake), Layer(front, own_shake), size, frame, offset)
+        seen = self.filtered if filtered else self.seen
+        mean = seen(Layer(light, shake), Layer(front, own_shake), size, frame, offset)
         return mean.clamp_min(0) ** (1 / exponent)
 
     def seen(self, back: Layer, front: Layer, size: tuple[int, int], frame: tuple[int, int], offset: Tensor) -> Tensor:
@@ -202,6 +212,21 @@ class Scene:
                 seen[group] = average_over_exposure(of_group, size, frame, offset[group])
         return seen
 
+    def filtered(
+        self, back: Layer, front: Layer, size: tuple[int, int], frame: tuple[int, int], offset: Tensor
+    ) -> Tensor:
+        """What `seen` gives, but for what filter flow leaves out: what stands behind the edge of a foreground is the
+        mean of what was behind it at all moments."""
+        seen = filtered_over_exposure(back.pixels, homographies(back.shake, frame), size, offset)
+        some = self.has_foreground
+        if some.any():
+            colours, opacity = front.pixels[some].split([3, 1], dim=1)
+            matrices = homographies(front.shake[some], frame)
+            covering = torch.cat([colours * opacity, opacity], dim=1)
+            covering = filtered_over_exposure(covering, matrices, size, offset[some])
+            seen[some] = seen[some] * (1 - covering[:, 3:]) + covering[:, :3]
+        return seen
+
 
 def synthesise(
     scene: Tensor,
@@ -211,6 +236,7 @@ def synthesise(
     *,
     frame: tuple[int, int] | None = None,
     offset: Tensor | None = None,
+    filtered: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Draw a blurred image and its sharp one for each image of a batch.
 
@@ -218,6 +244,7 @@ def synthesise(
         scene: B×3×H×W sharp images in [0, 1], at least as large as `size`; what is larger is margin for the movement.
         size: height and width of the result.
         frame, offset: see `average_over_exposure`; by default the scene is the whole photo.
+        filtered: by filter flow (filter_flow.py), which is faster; for crops with a margin.
 
     Returns:
         blurred and sharp, both B×3×size in [0, 1], unrounded.
@@ -228,7 +255,7 @@ def synthesise(
     shake = camera_shake(batch, settings, generator)
     own_shake = camera_shake(batch, settings, generator, moments=shake.shape[1])
     drawn = Scene.drawn(scene, settings, generator)
-    blurred = degrade(drawn.expose(shake, own_shake, size, frame, offset), settings, generator)
+    blurred = degrade(drawn.expose(shake, own_shake, size, frame, offset, filtered=filtered), settings, generator)
 
     sharp = _crop_centre(scene, size)
     covering = _crop_centre(drawn.foreground, size)

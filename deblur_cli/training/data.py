@@ -102,7 +102,7 @@ class PhotoSource:
         offset = (2 * torch.rand(count, 2, generator=dice.generator, device=dice.device) - 1) * reach
         generator, crop = dice.generator, (size, size)
         if frames == 1:
-            return synthesise(scenes, crop, blur, generator, frame=PHOTO_FRAME, offset=offset)
+            return synthesise(scenes, crop, blur, generator, frame=PHOTO_FRAME, offset=offset, filtered=True)
         return synthesise_sequence(scenes, frames, crop, blur, generator, frame=PHOTO_FRAME, offset=offset)
 
     def _scene(self, side: int, dice: Dice) -> Tensor:

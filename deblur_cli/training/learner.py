@@ -94,6 +94,29 @@ class Learner:
             group["lr"] = rate * group["share"]
         blurred, sharp = (self._own(images) for images in batch)
         torch.manual_seed(self._dice("dropout", step, self.rank).generator.initial_seed())
+        losses = self._restoration_losses(stage, blurred, sharp, step) if stage.restores else {}
+        if self._estimator and stage.transfer_weight:
+            if not stage.restores:
+                with self.accelerator.autocast():
+                    self._estimator.module(blurred)
+            losses["transfer"] = self._estimator.loss(blurred, sharp)
+        weighted = [weight * losses[part] for part, weight in stage.loss_weights.items() if weight]
+        losses["loss"] = torch.stack(weighted).sum()
+        self.network.zero_grad(set_to_none=True)
+        self.accelerator.backward(losses["loss"])
+        if not stage.restores:
+            # Several processes exchange the gradients of a network that was called whole by themselves, and no others.
+            for parameter in self.network.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+        for parameter in resting:
+            parameter.grad = None
+        if self._clipped:
+            self.accelerator.clip_grad_norm_(self._clipped, self.recipe.gradient_norm)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _restoration_losses(self, stage: Stage, blurred: Tensor, sharp: Tensor, step: int) -> dict[str, Tensor]:
+        """The losses of what the network restores; teaches the critic where the stage has one."""
         with self.accelerator.autocast():
             restored = self._unrolled(blurred, self.recipe.frames)
         losses = self._image_losses.parts(stage, restored, sharp, blurred)
@@ -101,17 +124,7 @@ class Learner:
             images = (full_size(restored), sharp, blurred)
             losses["critic"] = self._adversary.step(*images, self._dice("critic", step))
             losses["adversarial"] = self._adversary.loss(*images)
-        if self._estimator and stage.transfer_weight:
-            losses["transfer"] = self._estimator.loss(blurred, sharp)
-        weighted = [weight * losses[part] for part, weight in stage.loss_weights.items() if weight]
-        losses["loss"] = torch.stack(weighted).sum()
-        self.network.zero_grad(set_to_none=True)
-        self.accelerator.backward(losses["loss"])
-        for parameter in resting:
-            parameter.grad = None
-        if self._clipped:
-            self.accelerator.clip_grad_norm_(self._clipped, self.recipe.gradient_norm)
-        return {name: loss.detach() for name, loss in losses.items()}
+        return losses
 
     def update(self, step: int) -> None:
         """Follow the gradients that `learn` found, and move the average after the network."""
@@ -201,11 +214,12 @@ class _Estimator:
                 f"recipe '{recipe.name}': transfer_weight is for networks that estimate the blur's transfer function, "
                 f"'{recipe.model}' does not"
             )
+        self.module: nn.Module = module
         self._estimate: Tensor | None = None
         module.register_forward_hook(self._hear)
 
     def loss(self, blurred: Tensor, sharp: Tensor) -> Tensor:
-        """The loss of what was estimated as the network restored `blurred`."""
+        """The loss of what was estimated when the network, or the estimator alone, was last given `blurred`."""
         estimate, self._estimate = self._estimate, None
         assert estimate is not None
         return transfer(estimate, blurred, sharp)

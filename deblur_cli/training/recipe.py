@@ -82,6 +82,11 @@ class Stage:
         }
 
     @property
+    def restores(self) -> bool:
+        """Whether what the network restores counts; where only the estimate of the blur does, nothing else is run."""
+        return any(weight > 0 for part, weight in self.loss_weights.items() if part != "transfer")
+
+    @property
     def objective(self) -> tuple[str, dict[str, float]]:
         """What is minimised; stages that differ in it have gradients of different sizes."""
         return self.loss, self.loss_weights

@@ -47,6 +47,20 @@ def test_an_estimate_of_the_blur_is_taught_what_was_measured() -> None:
     assert found[-1]["transfer"] < 0.2 * found[0]["transfer"]
 
 
+def test_where_only_the_estimate_counts_nothing_else_is_run() -> None:
+    stage = Stage(crop=64, content_weight=0.0, transfer_weight=1.0)
+    learner = Learner(Recipe(model="lite", batch=2, stages=(stage,)), default_accelerator("cpu"))
+    learner.network.head.register_forward_hook(lambda *_: pytest.fail("restored"))  # type: ignore[union-attr, operator]
+    before = {name: parameter.detach().clone() for name, parameter in learner.network.named_parameters()}
+    batch = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).unbind()
+    found = learner.learn(stage, batch, 0, 1e-3)
+    learner.update(0)
+    assert found.keys() == {"loss", "transfer"}
+    changed = {name for name, now in learner.network.named_parameters() if not torch.equal(now, before[name])}
+    assert "transfer.look.0.weight" in changed
+    assert all(name.startswith("transfer.") for name in changed)
+
+
 def test_a_network_without_an_estimate_of_the_blur_cannot_be_taught_one() -> None:
     recipe = Recipe(model="test-tiny", name="ours", stages=(Stage(transfer_weight=1.0),))
     with pytest.raises(UsageError, match=r"'ours': transfer_weight is for networks .* 'test-tiny' does not"):

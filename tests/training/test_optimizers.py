@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import models
 from deblur_cli.errors import UsageError
-from deblur_cli.training.optimizers import Convolution, MeanInputs, Muon, make_optimizers, orthogonalise, without
+from deblur_cli.training.optimizers import Layer, MeanInputs, Muon, make_optimizers, orthogonalise, without
 from deblur_cli.training.recipe import Recipe
 
 
@@ -14,7 +14,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def convolution(*shape: int, transposed: bool = False, seed: int = 0) -> Convolution:
+def convolution(*shape: int, transposed: bool = False, seed: int = 0) -> Layer:
     """One with random weights of a shape of outputs × inputs × k × k, as large as they begin."""
     outputs, inputs, size, _ = shape
     made = (nn.ConvTranspose2d if transposed else nn.Conv2d)(inputs, outputs, size, bias=False)
@@ -23,7 +23,7 @@ def convolution(*shape: int, transposed: bool = False, seed: int = 0) -> Convolu
     return made
 
 
-def learn(optimizer: Muon, *convolutions: Convolution, inputs: Tensor, targets: Tensor) -> None:
+def learn(optimizer: Muon, *convolutions: Layer, inputs: Tensor, targets: Tensor) -> None:
     """A step after a loss that draws the convolutions' outputs towards `targets`."""
     for one in convolutions:
         one.weight.grad = None
@@ -115,7 +115,7 @@ def test_a_transposed_convolution_learns_as_the_plain_one_of_the_same_matrix() -
 def test_layers_of_one_shape_learn_together_what_each_learns_alone() -> None:
     shapes = [(8, 4, 3, 3), (8, 4, 3, 3), (8, 36, 1, 1), (8, 4, 3, 3)]
 
-    def made() -> list[Convolution]:
+    def made() -> list[Layer]:
         return [convolution(*shape, transposed=number == 3, seed=number) for number, shape in enumerate(shapes)]
 
     together, alone = made(), made()
@@ -135,7 +135,21 @@ def test_layers_of_one_shape_learn_together_what_each_learns_alone() -> None:
         torch.testing.assert_close(one.weight, other.weight, rtol=1e-4, atol=1e-5)
 
 
-def test_muon_takes_the_inner_convolutions_and_adamw_the_rest() -> None:
+def test_a_linear_layer_learns_as_the_convolution_of_one_pixel() -> None:
+    one, linear = convolution(8, 4, 1, 1), nn.Linear(4, 8, bias=False)
+    linear.weight.data = one.weight.detach()[:, :, 0, 0].clone()
+    optimizers = [Muon([layer], lr=0.1) for layer in (one, linear)]
+    for step in range(3):
+        images = draw(2, 4, 5, 5, seed=step) + 1
+        for layer, inputs in ((one, images), (linear, images.permute(0, 2, 3, 1))):
+            layer.weight.grad = None
+            (layer(inputs) - 1).square().mean().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(linear.weight, one.weight[:, :, 0, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_muon_takes_the_inner_layers_and_adamw_the_rest() -> None:
     network = models.create_model("lite")
     adamw, muon = make_optimizers(network, Recipe(model="lite", optimizer="muon"))
     inner = {id(p) for group in muon.param_groups for p in group["params"]}
@@ -143,7 +157,8 @@ def test_muon_takes_the_inner_convolutions_and_adamw_the_rest() -> None:
     assert inner.isdisjoint(outer)
     assert inner | outer == {id(p) for p in network.parameters()}
     assert id(network.head.weight) in outer and id(network.tail.weight) in outer
-    assert all(p.ndim == 4 for group in muon.param_groups for p in group["params"])
+    assert {p.ndim for group in muon.param_groups for p in group["params"]} == {2, 4}
+    assert id(network.transfer.look[0].weight) in inner
     assert len(make_optimizers(network, Recipe(model="lite"))) == 1
 
 

@@ -56,10 +56,19 @@ taught = ["last"]
 [[stages]]
 crop = 32
 """
+ESTIMATE = """
+[options]
+scales = 1
+[[stages]]
+crop = 32
+content_weight = 0.0
+transfer_weight = 1.0
+"""
 TINY = 'model = "test-tiny"'
 RECIPES = {
     # Muon is for inner convolutions, which the tiny network has not.
     "muon": 'model = "cnn"\noptimizer = "muon"' + RECIPE + CONTENT,
+    "estimate": 'model = "lite"\noptimizer = "muon"' + RECIPE + ESTIMATE,
     "in-parts": TINY + RECIPE + IN_PARTS,
     **{kind: TINY + RECIPE + ADVERSARIAL + f'"{kind}"' for kind in ("gan", "wgan-gp", "ragan")},
 }
