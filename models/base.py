@@ -18,8 +18,8 @@ from models.registry import register_model
     "the sister of `lite`, wider and deeper for not quite twice its work, made for GPUs",
     multiple_of=multiple_of,
     tile_overlap=256,
-    parameters=954_944,
-    gmacs=4.172,
+    parameters=1_383_744,
+    gmacs=4.316,
 )
 def base(
     unshuffle: int = 2,

@@ -81,7 +81,7 @@ class TransferEstimator(nn.Module):
     them, up to 7 away, and those that are surer count for more.
     """
 
-    def __init__(self, width: int = 256) -> None:
+    def __init__(self, width: int = 512) -> None:
         super().__init__()
         bins = len(SCALES) * _WINDOW * (_WINDOW // 2 + 1)
         seen = VALUES + 1

@@ -96,7 +96,9 @@ def test_a_network_without_weights_says_so(
     monkeypatch.setattr(weights, "SHIPPED_FOLDER", tmp_path)
     stdout = run(["models", "lite"]).stdout
     assert "no weights are shipped" in stdout
-    assert "deblur train --recipe lite (or lite-gains) --data DIR" in " ".join(stdout.split())
+    assert "deblur train --recipe lite (or lite-estimate, lite-further, lite-gains) --data DIR" in " ".join(
+        stdout.split()
+    )
     assert "-m FILE" in stdout and "-m hf:OWNER/REPO" in stdout
     assert "deblur train --recipe FILE.toml" in run(["models", "test-tiny"]).stdout
 

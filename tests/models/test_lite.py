@@ -10,7 +10,7 @@ from models.weights import SHIPPED_FOLDER
 
 def test_size_and_cost() -> None:
     network = create_model("lite")
-    assert parameters(network) == 575_184
+    assert parameters(network) == 1_003_984
     assert macs(network, 768, 1280) <= 40e9  # what a 720p frame is padded to
 
 
@@ -74,7 +74,7 @@ def test_what_the_estimator_says_last_is_of_the_image_itself() -> None:
     assert len(heard) == 3 and torch.equal(heard[-1], network.transfer(image))
 
 
-@pytest.mark.parametrize(("name", "most"), [("lite", 2_000_000), ("base", 3_000_000)])
+@pytest.mark.parametrize(("name", "most"), [("lite", 2_500_000), ("base", 3_000_000)])
 def test_what_is_shipped_is_small(name: str, most: int) -> None:
     assert (SHIPPED_FOLDER / f"{name}.safetensors").stat().st_size <= most
 

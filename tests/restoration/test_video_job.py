@@ -356,7 +356,7 @@ def test_a_codec_of_the_source_that_the_target_does_not_hold_is_replaced(tmp_pat
 @pytest.mark.parametrize(
     ("network", "device", "size", "expected"),
     [
-        ("lite", "cpu", (1280, 720), 30),
+        ("lite", "cpu", (1280, 720), 28),
         ("base", "cpu", (1920, 1080), LEAST_FRAMES),
         ("srn", "cpu", (960, 540), 8),
         ("srn", "cpu", (1920, 1080), FEWEST_FRAMES),
