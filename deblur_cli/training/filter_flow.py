@@ -6,8 +6,8 @@ some places, and every pixel takes the mean of what those around it give, by how
 transfer function H(f) = mean over the moments of exp(2πi f·d), where d is how far from there the camera looks: that
 shifts by fractions of a pixel and loses no detail, and all moments are one product of matrices.
 
-It takes a third of the time of warping the image to each moment, and differs by what kernels differ in within `CELL`
-pixels.
+A pair for training is made in half the time that warping the image to each moment takes, and differs by what kernels
+differ in within `CELL` pixels.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class Recipe:
     frames: int = 1
     """Consecutive frames that a recurrent network is unrolled over."""
     optimizer: str = "adamw"
-    """`adam`, `adamw`, or `muon` for the inner convolutions and AdamW for the rest, see optimizers.py."""
+    """`adam`, `adamw`, or `muon` for the inner layers and AdamW for the rest, see optimizers.py."""
     rate: float = 3e-4
     """Highest learning rate."""
     final_rate: float = 1e-6

@@ -50,7 +50,7 @@ def test_it_differs_from_warping_by_a_small_part_of_the_blur(seed: int, right: f
     warped = average_over_exposure([Layer(scene, shake)], size, FRAME, offset)
     seen = filtered_over_exposure(scene, homographies(shake, FRAME), size, offset)
     sharp = scene[:, :, margin:-margin, margin:-margin]
-    # A fraction of a level is what bicubic views lose of the scene.
+    # A level of 255 is for what bicubic views lose of the scene.
     assert (differences(seen, warped) < 0.004 + 0.1 * differences(sharp, warped)).all()
 
 
