@@ -177,8 +177,9 @@ def _fitting_facts(recipe: Recipe, processes: int) -> models.ModelInfo:
 def load_start(name_or_file: str, recipe: Recipe) -> nn.Module:
     """A network with weights for the recipe to begin with.
 
-    A part that the recipe's first stage names as taught may be of another shape than theirs, or new: it is untrained.
-    What they have beyond the recipe's network is left out.
+    Parts that the recipe's first stage names as taught may be new or of other shapes than theirs. If they are nowhere
+    narrower, the network does at first what theirs does (Net2Net, Chen et al., ICLR 2016); else those parts are
+    untrained. What they have beyond the recipe's network is left out.
 
     Raises:
         UsageError: they lack a part that the recipe does not teach first, or have it in another shape.
@@ -192,8 +193,27 @@ def load_start(name_or_file: str, recipe: Recipe) -> nn.Module:
     new = [part for part in recipe.stages[0].taught if any(belongs(name, [part]) for name in differing)]
     if not all(belongs(name, new) for name in differing):
         raise UsageError(f"{name_or_file}: not weights of the network that recipe '{recipe.name}' trains")
-    network.load_state_dict({name: own if belongs(name, new) else given[name] for name, own in wanted.items()})
+    begun = {name: own if belongs(name, new) else given[name] for name, own in wanted.items()}
+    known = [name for name in wanted if belongs(name, new) and name in given]
+    if all(_holds(wanted[name], given[name]) for name in known):
+        begun.update({name: _widened(given[name], wanted[name]) for name in known})
+    network.load_state_dict(begun)
     return network
+
+
+def _holds(wide: Tensor, narrow: Tensor) -> bool:
+    return wide.ndim == narrow.ndim and all(own >= theirs for own, theirs in zip(wide.shape, narrow.shape, strict=True))
+
+
+def _widened(narrow: Tensor, wide: Tensor) -> Tensor:
+    """The tensor of a layer whose first outputs are those of `narrow`, and whose further ones are as in `wide`.
+
+    What the layer is given beyond the inputs of `narrow` is ignored by the first outputs until they have learned.
+    """
+    widened = wide.clone()
+    widened[: len(narrow)] = 0
+    widened[tuple(map(slice, narrow.shape))] = narrow
+    return widened
 
 
 def _shape(tensor: Tensor | None) -> torch.Size | None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,6 +103,29 @@ def test_what_the_weights_to_begin_with_have_beyond_the_network_is_left_out() ->
     assert isinstance(begun, UnshuffledUNet) and begun.gains is None
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert torch.equal(begun(image), image + shipped.correct(image)[0])
+
+
+def test_a_wider_network_begins_as_what_the_narrower_one_does(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"scales": 1, "encoder_blocks": (1, 1), "decoder_blocks": (1,)}
+    narrow, weights = models.create_model("lite", widths=(6, 10), **options), tmp_path / "narrow.safetensors"
+    torch.nn.init.normal_(narrow.tail.weight, std=0.01)  # type: ignore[arg-type]
+    save_weights(narrow, weights, name="lite", options={"widths": (6, 10), **options}, card={})
+    taught = ("head", "guides", "encoders", "downs", "ups", "decoders", "tail")
+    wider: dict[str, Any] = {"widths": (8, 12), **options}
+    recipe = Recipe(model="base", options=wider, stages=(Stage(taught=taught),))
+    begun = load_start(str(weights), recipe)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(narrow(images), images)
+    torch.testing.assert_close(begun(images), narrow(images))
+    # The further channels carry something, and what reads them learns at once.
+    begun(images).square().mean().backward()
+    for convolution in (begun.tail, begun.decoders[0][0].conv1, begun.ups[0][0]):  # type: ignore[index]
+        further = convolution.weight.grad[:, -2:]  # type: ignore[index]
+        assert further.flatten(2).abs().amax(2).max(0).values.min() > 0
+    # Where one part is narrower, all begin untrained.
+    save_weights(begun, weights, name="base", options=wider, card={})
+    mixed = Recipe(model="lite", options={**options, "widths": (9, 11)}, stages=(Stage(taught=taught),))
+    torch.testing.assert_close(load_start(str(weights), mixed)(images), images)
 
 
 def test_a_part_that_is_taught_first_may_have_another_shape_than_the_weights_to_begin_with(tmp_path: Path) -> None:
