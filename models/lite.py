@@ -115,17 +115,20 @@ class UnshuffledUNet(nn.Module):
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
 
     def forward(self, blurred: Tensor) -> Tensor:
-        images = [blurred]
-        for _ in range(self.scales - 1):
-            images.append(functional.avg_pool2d(images[-1], 2))
-        # The coarsest first, so that the last that is heard of the estimator is of the image itself.
-        corrections, transfers = zip(*map(self.correct, reversed(images)), strict=True)
+        corrections, transfers = zip(*map(self.correct, self.pyramid(blurred)), strict=True)
         if self.gains is None:
             return blurred + corrections[0]
         restored = blurred
         for correction, gain in zip(corrections, self.gains(transfers), strict=True):
             restored = restored + _enlarged(_enlarged(gain, correction) * correction, blurred)
         return restored
+
+    def pyramid(self, blurred: Tensor) -> list[Tensor]:
+        """The image at each scale at which it is looked at, the coarsest first."""
+        images = [blurred]
+        for _ in range(self.scales - 1):
+            images.insert(0, functional.avg_pool2d(images[0], 2))
+        return images
 
     def correct(self, blurred: Tensor) -> tuple[Tensor, Tensor]:
         """What to add to an image of one scale, N×3×H×W, and the transfer function that is estimated for it."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
 import models
@@ -94,12 +96,14 @@ class Learner:
             group["lr"] = rate * group["share"]
         blurred, sharp = (self._own(images) for images in batch)
         torch.manual_seed(self._dice("dropout", step, self.rank).generator.initial_seed())
+        if self._estimator:
+            self._estimator.said.clear()
         losses = self._restoration_losses(stage, blurred, sharp, step) if stage.restores else {}
         if self._estimator and stage.transfer_weight:
             if not stage.restores:
                 with self.accelerator.autocast():
-                    self._estimator.module(blurred)
-            losses["transfer"] = self._estimator.loss(blurred, sharp)
+                    self._estimator.look_at(blurred)
+            losses["transfer"] = self._estimator.loss(sharp)
         weighted = [weight * losses[part] for part, weight in stage.loss_weights.items() if weight]
         losses["loss"] = torch.stack(weighted).sum()
         self.network.zero_grad(set_to_none=True)
@@ -221,31 +225,40 @@ def _shape(tensor: Tensor | None) -> torch.Size | None:
 
 
 class _Estimator:
-    """The part of a network that estimates the blur's transfer function, and what it last said.
+    """The part of a network that estimates the blur's transfer function, and what it said in this step.
 
     Raises:
         UsageError: the network has none.
     """
 
     def __init__(self, recipe: Recipe, network: nn.Module) -> None:
-        module = getattr(network, "transfer", None)
-        if module is None:
+        module, pyramid = getattr(network, "transfer", None), getattr(network, "pyramid", None)
+        if module is None or pyramid is None:
             raise UsageError(
                 f"recipe '{recipe.name}': transfer_weight is for networks that estimate the blur's transfer function, "
                 f"'{recipe.model}' does not"
             )
-        self.module: nn.Module = module
-        self._estimate: Tensor | None = None
+        self._module: nn.Module = module
+        self._pyramid: Callable[[Tensor], list[Tensor]] = pyramid
+        self.said: list[tuple[Tensor, Tensor]] = []
+        """Images and the estimates of their blur, of each scale of the network."""
         module.register_forward_hook(self._hear)
 
-    def loss(self, blurred: Tensor, sharp: Tensor) -> Tensor:
-        """The loss of what was estimated when the network, or the estimator alone, was last given `blurred`."""
-        estimate, self._estimate = self._estimate, None
-        assert estimate is not None
-        return transfer(estimate, blurred, sharp)
+    def look_at(self, blurred: Tensor) -> None:
+        """Estimate what the network would, at each of its scales, and do nothing else."""
+        for image in self._pyramid(blurred):
+            self._module(image)
+
+    def loss(self, sharp: Tensor) -> Tensor:
+        """The loss of what was said, mean over the scales; `sharp` is of full size."""
+        losses = [
+            transfer(estimate, image, functional.avg_pool2d(sharp, sharp.shape[3] // image.shape[3]))
+            for image, estimate in self.said
+        ]
+        return torch.stack(losses).mean()
 
     def _hear(self, module: nn.Module, arguments: tuple[Tensor], estimate: Tensor) -> None:
-        self._estimate = estimate
+        self.said.append((arguments[0], estimate))
 
 
 @torch.no_grad()

@@ -64,14 +64,15 @@ def test_the_transfer_functions_of_a_place_decide_which_scale_has_a_say_there() 
     assert changed[0, 0] and not changed[3:, :].any() and not changed[:, 3:].any()
 
 
-def test_what_the_estimator_says_last_is_of_the_image_itself() -> None:
-    """Training compares that with what blur did to the image (`training.learner`)."""
+def test_the_blur_is_estimated_once_at_each_scale() -> None:
+    """Training compares what is said of each with what blur did to it (`training.learner`)."""
     network = with_a_say(scales=3)
-    heard: list[torch.Tensor] = []
-    network.transfer.register_forward_hook(lambda module, images, estimate: heard.append(estimate))
-    image = torch.rand(1, 3, 64, 64)
+    seen: list[torch.Tensor] = []
+    network.transfer.register_forward_hook(lambda module, images, estimate: seen.append(images[0]))
+    image = torch.rand(1, 3, 64, 128)
     network(image)
-    assert len(heard) == 3 and torch.equal(heard[-1], network.transfer(image))
+    assert [tuple(one.shape[2:]) for one in seen] == [(16, 32), (32, 64), (64, 128)]
+    assert all(map(torch.equal, seen, network.pyramid(image)))
 
 
 @pytest.mark.parametrize(("name", "most"), [("lite", 2_500_000), ("base", 3_000_000)])

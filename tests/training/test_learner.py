@@ -3,11 +3,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as functional
 
 import models
 from deblur_cli.errors import UsageError
 from deblur_cli.training.accelerator import default_accelerator
 from deblur_cli.training.learner import Learner, load_start
+from deblur_cli.training.losses import transfer
 from deblur_cli.training.recipe import Recipe, Stage
 from models.lite import UnshuffledUNet
 from models.transfer import VALUES
@@ -39,7 +41,7 @@ def test_an_estimate_of_the_blur_is_taught_what_was_measured() -> None:
     recipe = Recipe(model="lite", rate=1e-3, warmup=1, batch=2, stages=(stage,))
     learner = Learner(recipe, default_accelerator("cpu"))
     sharp = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    batch = torch.nn.functional.avg_pool2d(sharp, (1, 7), stride=1, padding=(0, 3)), sharp
+    batch = functional.avg_pool2d(sharp, (1, 7), stride=1, padding=(0, 3)), sharp
     found = []
     for number in range(12):
         found.append(learner.learn(stage, batch, number, recipe.rate))
@@ -60,6 +62,21 @@ def test_where_only_the_estimate_counts_nothing_else_is_run() -> None:
     changed = {name for name, now in learner.network.named_parameters() if not torch.equal(now, before[name])}
     assert "transfer.look.0.weight" in changed
     assert all(name.startswith("transfer.") for name in changed)
+
+
+def test_the_estimate_is_taught_at_each_scale_of_the_network() -> None:
+    stage = Stage(crop=64, content_weight=0.0, transfer_weight=1.0)
+    learner = Learner(Recipe(model="lite", batch=2, stages=(stage,)), default_accelerator("cpu"))
+    sharp = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    blurred = functional.avg_pool2d(sharp, (1, 7), stride=1, padding=(0, 3))
+    sizes = [(functional.avg_pool2d(blurred, by), functional.avg_pool2d(sharp, by)) for by in (1, 2, 4)]
+    with torch.no_grad():
+        apart = [float(transfer(learner.network.transfer(small), small, target)) for small, target in sizes]  # type: ignore[operator]
+    assert max(apart) - min(apart) > 0.05
+    assert learner.learn(stage, (blurred, sharp), 0, 1e-3)["loss"] == pytest.approx(sum(apart) / 3, rel=1e-3)
+    # What is said while it does not count is no part of a later step's loss.
+    learner.learn(Stage(crop=64), (sharp, sharp), 1, 1e-3)
+    assert learner.learn(stage, (blurred, sharp), 2, 1e-3)["loss"] == pytest.approx(sum(apart) / 3, rel=1e-3)
 
 
 def test_a_network_without_an_estimate_of_the_blur_cannot_be_taught_one() -> None:
