@@ -44,7 +44,8 @@ class Stage:
     adversarial_weight: float = 0.0
     """Weight of the adversarial loss; at 0 the critic rests."""
     transfer_weight: float = 0.0
-    """Weight of the loss of a network's estimate of the blur's transfer function, for a network that has one."""
+    """Weight of the loss of a network's estimates of the blur's transfer function, one at each of its scales, for a
+    network that has them."""
     taught: tuple[str, ...] = ()
     """Parts of the network that learn, modules or parameters by their names; none named is all of it."""
     photos: float = 1.0
