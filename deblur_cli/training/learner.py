@@ -182,8 +182,8 @@ def load_start(name_or_file: str, recipe: Recipe) -> nn.Module:
     """A network with weights for the recipe to begin with.
 
     Parts that the recipe's first stage names as taught may be new or of other shapes than theirs. If they are nowhere
-    narrower, the network does at first what theirs does (Net2Net, Chen et al., ICLR 2016); else those parts are
-    untrained. What they have beyond the recipe's network is left out.
+    narrower, they do at first what theirs do (Net2Net, Chen et al., ICLR 2016), and what is new in them is untrained;
+    else all of them are. What the weights have beyond the recipe's network is left out.
 
     Raises:
         UsageError: they lack a part that the recipe does not teach first, or have it in another shape.
