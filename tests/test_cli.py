@@ -118,7 +118,7 @@ def test_the_default_network_is_the_registrys() -> None:
         (["models", "--markdwon"], "--markdown"),
         (["image", "a.jpg", "--modle", "lite"], "--model"),
         (["image"], "Missing argument"),
-        (["image", "a.jpg", "--strength", "2"], "--strength"),
+        (["image", "a.jpg", "--strength", "2.1"], "--strength"),
         (["models", "nafnte"], "did you mean nafnet?"),
         (["models", "one", "two"], "two"),
     ],

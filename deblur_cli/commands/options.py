@@ -23,7 +23,7 @@ MemoryLimit = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Memory that the network may use on a processor, like 2G.")
 ]
 Strength = Annotated[
-    float, typer.Option(min=0.0, max=1.0, help="How much of the restoration is applied; 0 changes nothing.")
+    float, typer.Option(min=0.0, max=2.0, help="How much of the network's change is made: 0 none, 2 double.")
 ]
 Suffix = Annotated[
     str | None,

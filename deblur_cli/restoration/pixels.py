@@ -41,7 +41,7 @@ class Pixels:
     Args:
         pixels: H×W, H×W×1 (grey), H×W×2 (grey, alpha), H×W×3 (RGB) or H×W×4 (RGB, alpha); uint8, uint16 or float32
             in [0, 1].
-        strength: 0 to 1, see `write`.
+        strength: 0 to 2, see `write`.
 
     Raises:
         UsageError: another shape or type, no pixels, or values that are not finite.
@@ -83,8 +83,9 @@ class Pixels:
     def write(self, top: int, left: int, block: Tensor) -> None:
         """Put a restored block 1×3×h×w in [0, 1] into `restored`; what lies beyond the image is left out.
 
-        The pixels become blurred + strength · (block − blurred), rounded half up where they are integers; of a grey
-        image, also one in three channels, that is the mean of the block's, as far from each other as they were.
+        The pixels become blurred + strength · (block − blurred), clipped to [0, 1] and rounded half up where they are
+        integers; of a grey image, also one in three channels, that is the mean of the block's, as far from each other
+        as they were.
         """
         target = self._restored[top : top + block.shape[2], left : left + block.shape[3]]
         height, width = target.shape[:2]
@@ -94,6 +95,7 @@ class Pixels:
             values = (values.mean(dim=1, keepdim=True) + (blurred - blurred[:, :1])).clamp_(0.0, 1.0)
         if self._strength != 1.0:
             values = torch.lerp(self._read(top, top + height, left, left + width), values, self._strength)
+            values = values.clamp_(0.0, 1.0)
         if target.dtype.kind == "u":
             # Conversion to an integer cuts off, and no value is negative: one half more makes it rounding.
             values = values.mul(float(self._white)).add_(0.5)

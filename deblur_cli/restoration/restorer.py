@@ -54,7 +54,8 @@ class Restorer:
             for whole images; `auto` chooses by memory and, on a processor, speed. Also as a string of digits.
         overlap: context in pixels on each side of a tile, at most `tile`; by default what the network asks for. Tiles
             that become small for want of memory take less.
-        strength: how much of the restoration is applied, 0 to 1: blurred + strength · (restored − blurred).
+        strength: how much of the network's change is made, 0 to 2: blurred + strength · (restored − blurred), clipped
+            to [0, 1].
         memory_limit: bytes that the activations of one pass may take on a processor, by an estimate; by default half of
             the RAM available now. A GPU's limit is its own memory.
         notify: called once with each distinct thing the user should hear of; by default that is a logged warning.
@@ -86,8 +87,8 @@ class Restorer:
         notify: Callable[[str], None] | None = None,
     ) -> None:
         self.tile, self.overlap = parse_tile(tile), overlap
-        if not isinstance(strength, (int, float, np.number)) or not 0.0 <= strength <= 1.0:
-            raise UsageError(f"a strength of {strength} makes no sense; it goes from 0 (nothing) to 1 (all)")
+        if not isinstance(strength, (int, float, np.number)) or not 0.0 <= strength <= 2.0:
+            raise UsageError(f"a strength of {strength} makes no sense; it goes from 0 (nothing) over 1 to 2 (double)")
         if memory_limit is not None and (not isinstance(memory_limit, (int, float, np.number)) or memory_limit <= 0):
             raise UsageError(f"a memory limit of {memory_limit} bytes makes no sense; it is a number above 0")
         self.device = resolve_device(device)
@@ -321,7 +322,9 @@ class Restorer:
         return blurred.detach().to(self.device, torch.float32)
 
     def _applied(self, blurred: Tensor, restored: Tensor) -> Tensor:
-        return torch.lerp(blurred, restored, self.strength, out=restored) if self.strength != 1.0 else restored
+        if self.strength == 1.0:
+            return restored
+        return torch.lerp(blurred, restored, self.strength, out=restored).clamp_(0.0, 1.0)
 
     def _room_for(self, blurred: Tensor) -> Tensor:
         """What frames are restored into; smaller tiles would not help where there is no memory for it."""

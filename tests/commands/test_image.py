@@ -153,7 +153,7 @@ def test_an_output_that_is_a_link_to_the_input_is_refused(folder: Path, capsys: 
         (["in/empty"], "no photos in in/empty (1 not a photo)"),
         (["in", "-o", "out.png"], "not a single photo"),
         (["in", "--format", "gif"], "no photo can be written as 'gif'"),
-        (["in", "--strength", "2"], "strength"),
+        (["in", "--strength", "2.1"], "strength"),
         (["in", "--jobs", "0"], "jobs"),
         (["in", "--tile", "big"], "big"),
         (["in", "--memory-limit", "much"], "no amount of memory"),

@@ -56,7 +56,7 @@ def assert_same(some: Iterable[Frame], others: Iterable[Frame]) -> None:
 @given(
     pixels=st.sampled_from(PIXEL_FORMATS),
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    strength=st.sampled_from([0.0, 0.5, 1.0]),
+    strength=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
     batch=st.integers(1, 3),
 )
 @settings(deadline=None, max_examples=60)
@@ -89,7 +89,7 @@ def test_frames_are_restored_as_the_network_restores_their_rgb(pixels: PixelForm
         assert np.abs(after.planes[0].astype(int) - before.planes[0]).mean() > 1
 
 
-@pytest.mark.parametrize("strength", [1.0, 0.4])
+@pytest.mark.parametrize("strength", [1.0, 0.4, 1.7])
 def test_batches_agree_with_frame_by_frame_exactly(strength: float) -> None:
     video = video_format("yuv420p10le", 40, 56)
     frames = [random_frame(video, number) for number in range(8)]

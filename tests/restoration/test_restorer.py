@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
     channels=st.sampled_from([(), (1,), (2,), (3,), (4,)]),
     dtype=st.sampled_from(DTYPES),
     multiple_of=st.sampled_from([1, 4, 32]),
-    strength=st.sampled_from([0.0, 0.3, 1.0]),
+    strength=st.sampled_from([0.0, 0.3, 1.0, 1.7]),
     seed=st.integers(0, 99),
 )
 @settings(deadline=None, max_examples=60)
@@ -67,7 +67,7 @@ def test_grey_is_the_mean_of_what_the_three_channels_became() -> None:
     np.testing.assert_allclose(restored, 0.6, atol=1e-6)
 
 
-@pytest.mark.parametrize("strength", [1.0, 0.5])
+@pytest.mark.parametrize("strength", [1.0, 0.5, 1.5])
 def test_grey_in_three_channels_stays_grey_and_colour_does_not_become_it(strength: float) -> None:
     shift = torch.tensor([0.0, 0.1, 0.2])[None, :, None, None]
     network = loaded(Apply(lambda blurred: blurred + shift))
@@ -110,14 +110,18 @@ def test_sixteen_bits_stay_sixteen() -> None:
     assert np.abs(restored.astype(float) - ramp / 2).max() <= 0.51
 
 
-@pytest.mark.parametrize("strength", [0.25, 0.5, 1.0])
-def test_strength_goes_a_part_of_the_way(strength: float) -> None:
-    restorer = Restorer(loaded(Apply(torch.zeros_like)), device="cpu", strength=strength)
+@pytest.mark.parametrize("strength", [0.25, 0.5, 1.0, 1.75])
+def test_strength_goes_a_part_of_the_way_or_beyond_it_but_not_beyond_black_and_white(strength: float) -> None:
+    restorer = Restorer(loaded(Apply(lambda blurred: 1 - blurred)), device="cpu", strength=strength)
     pixels = random_pixels((9, 9, 3), np.float32)
-    np.testing.assert_allclose(restorer.restore(pixels), pixels * (1 - strength), atol=1e-6)
-    frame = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    torch.testing.assert_close(restorer.restore_tensor(frame), frame * (1 - strength))
-    torch.testing.assert_close(restorer.restore_frame(frame)[0], frame * (1 - strength))
+    expected = (pixels + strength * (1 - 2 * pixels)).clip(0, 1)
+    np.testing.assert_allclose(restorer.restore(pixels), expected, atol=1e-6)
+    levels = (pixels * 255).round().astype(np.uint8)
+    of_levels = (levels + strength * (255 - 2.0 * levels)).clip(0, 255)
+    np.testing.assert_allclose(restorer.restore(levels), of_levels, atol=0.501)
+    frame, of_frame = (torch.from_numpy(image).permute(2, 0, 1)[None] for image in (pixels, expected))
+    torch.testing.assert_close(restorer.restore_tensor(frame), of_frame)
+    torch.testing.assert_close(restorer.restore_frame(frame)[0], of_frame)
 
 
 def test_no_strength_is_the_input_to_the_last_bit() -> None:
@@ -314,7 +318,8 @@ def test_the_callers_network_stays_as_it_was() -> None:
         ({"tile": 64.5}, "at least 64"),
         ({"overlap": -1}, "overlap"),
         ({"tile": 64, "overlap": 65}, "0 to a whole tile"),
-        ({"strength": 1.5}, "strength"),
+        ({"strength": 2.5}, "strength"),
+        ({"strength": -0.1}, "strength"),
         ({"strength": float("nan")}, "strength"),
         ({"memory_limit": 0}, "memory limit"),
         ({"device": "toaster"}, "unknown device"),
