@@ -53,6 +53,9 @@ def evaluate(
         Literal["lpips"] | None,
         typer.Option(help="A metric beside PSNR and SSIM; lpips takes its package: pip install lpips."),
     ] = None,
+    align: Annotated[
+        bool, typer.Option("--align", help="Lay each picture on its sharp one first, as RealBlur's protocol does.")
+    ] = False,
     as_float: Annotated[bool, typer.Option("--float", help="Do not round to 8 bits before scoring.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score only the first pairs.")] = None,
     sequence: Annotated[
@@ -103,6 +106,8 @@ def evaluate(
     files = {"--csv": csv, "--json": json, "--html": html, "--journal": journal}
     check_files(files, save)
     dataset = _dataset(folder, blurred, sharp, split=split, variant=variant, allow_partial=allow_partial)
+    if align:
+        dataset = dataset.aligned()
     if require_complete:
         dataset.require_whole()
     whole = dataset
@@ -113,7 +118,8 @@ def evaluate(
     if save is not None:
         check_save(save, dataset)
     if metric and dataset.protocol != "pixelwise":
-        raise UsageError(f"--metric lpips compares pixel by pixel, and {dataset.protocol}'s protocol does not")
+        other = "--align" if align else f"{dataset.protocol}'s protocol"
+        raise UsageError(f"--metric lpips compares pixel by pixel, and {other} does not")
     from deblur_cli.evaluation.elsewhere import RestoredPictures
     from deblur_cli.restoration.device import resolve_device
     from deblur_cli.restoration.processes import Processes
@@ -247,6 +253,7 @@ def _conditions(
         "dataset": [dataset.name, *map(str, dataset.folders)],
         "--split": dataset.split,
         "--variant": dataset.variant,
+        "--align": dataset.protocol == "aligned",
         "--float": not rounding,
         "--no-state": not keep_state,
         "--model": {

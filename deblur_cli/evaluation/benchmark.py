@@ -276,7 +276,7 @@ def score_images(images: Sequence[Tensor], sharp: Tensor, pair: Pair, protocol: 
     """
     if protocol == "Köhler":
         return score_trajectory(images, (_tensor(path) for path in pair.frames))
-    if protocol == "RealBlur":
+    if protocol in ("RealBlur", "aligned"):
         return [score_registered(image, sharp) for image in images]
     return [score(image, sharp.to(image.device), data_range=DATA_RANGE)[0] for image in images]
 

@@ -61,8 +61,9 @@ _FLATTENED = re.compile(rf"(?P<sequence>{_GOPRO_SEQUENCE.pattern})[-_](?P<name>.
 _REAL_BLUR = re.compile(r"real[-_ ]?blur[-_ ]?([jr])", re.IGNORECASE)
 _LISTED = 10
 
-Protocol = Literal["pixelwise", "Köhler", "RealBlur"]
-"""How a restored picture is compared with its sharp one: see `deblur_cli.evaluation.alignment`."""
+Protocol = Literal["pixelwise", "Köhler", "RealBlur", "aligned"]
+"""How a restored picture is compared with its sharp one: see `deblur_cli.evaluation.alignment`. `aligned` is what
+RealBlur's does, for pairs of other sets."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     """What the reader of a score has to know of the set, a sentence each."""
     protocol: Protocol = "pixelwise"
-    """How its published scores are taken."""
+    """How its scores are taken: as published ones are, unless it is `aligned`."""
 
     @property
     def coverage(self) -> str:
@@ -144,7 +145,7 @@ class Dataset:
         """Whether the pictures are frames of videos: in their sequences, more than half follow the one before."""
         neighbours = [(before, after) for before, after in pairwise(self.pairs) if before.sequence == after.sequence]
         following = sum(after.follows(before) for before, after in neighbours)
-        return self.protocol == "pixelwise" and 2 * following > len(neighbours)
+        return self.protocol in ("pixelwise", "aligned") and 2 * following > len(neighbours)
 
     def groups(self) -> list[tuple[Pair, ...]]:
         """The pairs in parts that can be scored apart: the sequences of a video, else each pair for itself."""
@@ -171,6 +172,16 @@ class Dataset:
                 known = ", ".join(filter(None, there)) or "none"
                 raise DatasetError(f"{self.name} has no sequence '{name}'; its sequences: {known}")
         return replace(self, pairs=tuple(pair for pair in self.pairs if pair.sequence in sequences))
+
+    def aligned(self) -> Dataset:
+        """The same set with each picture laid on its sharp one before the two are compared.
+
+        Raises:
+            DatasetError: it is Köhler's, which is aligned in its own way.
+        """
+        if self.protocol == "Köhler":
+            raise DatasetError("Köhler's pictures are aligned by their own protocol")
+        return self if self.protocol == "RealBlur" else replace(self, protocol="aligned")
 
     def require_whole(self) -> None:
         """Raise `DatasetError`, which names the first sequences that are not, unless the set is `whole`."""

@@ -33,6 +33,7 @@ PROTOCOLS = {
     "pixelwise": "compared pixel by pixel",
     "Köhler": "Köhler's protocol (scaled in intensity, moved by whole pixels, luminance, best of the frames)",
     "RealBlur": "RealBlur's protocol (scaled in intensity, laid on by an ECC homography, scored where it covers)",
+    "aligned": "aligned as RealBlur is (scaled in intensity, laid on by an ECC homography, scored where it covers)",
 }
 """How pictures were compared, in words; see `deblur_cli.evaluation.alignment`."""
 
@@ -131,6 +132,8 @@ class Report:
         """Those of a network's published figures that were taken on this dataset."""
         # A folder that is merely called like a published set is not that set.
         if self.dataset.split not in ("test", "val", "") or self.dataset.expected is None:
+            return []
+        if self.dataset.protocol == "aligned":  # which theirs were not
             return []
         name = self.dataset.name.casefold()
         return [score for score in model.published if score.dataset.casefold().startswith(name)]
@@ -289,7 +292,9 @@ def _remarks(report: Report) -> Iterator[str]:
     dataset = report.dataset
     for note in dataset.notes:
         yield f"note: {note}"
-    if not dataset.whole and dataset.expected:
+    if dataset.protocol == "aligned" and dataset.expected:
+        yield f"note: aligned (--align), so not comparable with figures published for {dataset.name}"
+    elif not dataset.whole and dataset.expected:
         yield f"note: not the whole of {dataset.name}, so not comparable with figures published for it"
     if dataset.video:
         yield "note: flicker is the mean change from frame to frame that the sharp video does not have, in grey levels"

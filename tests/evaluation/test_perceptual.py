@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from deblur_cli.errors import DatasetError, UsageError
 from deblur_cli.evaluation.perceptual import LEAST, Lpips
-from tests.evaluation.pictures import kohler, write_pair
+from tests.evaluation.pictures import gopro, kohler, write_pair
 
 CPU = torch.device("cpu")
 
@@ -161,3 +161,6 @@ def test_protocols_that_align_pictures_refuse_it(
     result = run(["eval", str(tmp_path), "-m", "test-tiny", "--device", "cpu", "--metric", "lpips"])
     assert result.code == 2
     assert "compares pixel by pixel, and Köhler's protocol does not" in result.stderr
+    result = run(["eval", str(gopro(tmp_path / "gopro")), "-m", "test-tiny", "--metric", "lpips", "--align"])
+    assert result.code == 2
+    assert "compares pixel by pixel, and --align does not" in result.stderr

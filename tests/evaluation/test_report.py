@@ -122,6 +122,7 @@ def test_sets_that_are_no_videos_have_no_flicker() -> None:
         ("GOPRO", "train", "pixelwise", []),
         ("Köhler", "", "Köhler", ["26.75 dB, 0.8370 (SSIM, kind unknown)"]),
         ("streets", "", "pixelwise", []),
+        ("GOPRO", "test", "aligned", []),
     ],
 )
 def test_published_figures_stand_beside_scores_of_their_own_set(
@@ -226,6 +227,7 @@ def test_where_all_pairs_are_sharp_already_the_restored_pictures_have_a_mean(tmp
         ("pixelwise", "compared pixel by pixel"),
         ("Köhler", "Köhler's protocol (scaled in intensity, moved by whole pixels, luminance"),
         ("RealBlur", "RealBlur's protocol (scaled in intensity, laid on by an ECC homography"),
+        ("aligned", "aligned as RealBlur is (scaled in intensity, laid on by an ECC homography"),
     ],
 )
 def test_scores_name_their_protocol(protocol: Protocol, words: str, tmp_path: Path) -> None:
