@@ -234,30 +234,6 @@ def test_published_protocols_are_taken_and_named(evaluate, tmp_path: Path) -> No
     assert "inf" in result.stdout  # one blurred picture is the sharp frame of its trajectory
 
 
-def test_pictures_beside_their_sharp_ones_are_aligned_where_asked(evaluate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    photo = np.asarray(Image.open("sample_media/photos/astronaut.jpg").convert("RGB").resize((128, 128)))
-    for number, shift in enumerate((1, 3)):
-        for folder, moved in (("blurred", shift), ("sharp", 0)):
-            write(tmp_path / "test" / folder / f"a/{number}.png", photo[4 + moved : 100 + moved, 4:120])
-    folders = ("--blurred", tmp_path / "test/blurred", "--sharp", tmp_path / "test/sharp")
-    scores = {}
-    for options in ((), ("--align",)):
-        result = evaluate(*folders, *options, "--json", tmp_path / "scores.json")
-        assert result.code == 0, result.stderr
-        found = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
-        scores[options] = found["blurred"]["psnr"]
-        assert found["protocol"]["name"] == ("aligned" if options else "pixelwise")
-        assert found["dataset"]["video"] is True  # which a recurrent network sees in order either way
-        assert ("aligned as RealBlur is" in result.stdout) == bool(options)
-    assert scores["--align",] > 30 > 25 > scores[()]
-    gopro(tmp_path / "gopro")
-    assert "aligned (--align), so not comparable with" in evaluate(tmp_path / "gopro", "--align").stdout
-    kohler(tmp_path / "kohler", {(1, 1): 3})
-    refused = evaluate(tmp_path / "kohler", "--align")
-    assert refused.code == 2
-    assert "aligned by their own protocol" in refused.stderr
-
-
 def test_a_full_disk_is_no_wrong_usage(evaluate, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
