@@ -2,7 +2,8 @@
 
 The camera that took the sharp picture of a real pair stood, and exposed, a little differently. Compared pixel by pixel
 such pairs say more of that than of the blur: Köhler's blurred pictures have about 19 dB so, and 25 dB aligned. Both
-protocols first scale the restored picture z by the factor Σxz / Σz² that brings it nearest to the sharp one x.
+protocols first scale the restored picture z by the factor Σxz / Σz² that brings it nearest to the sharp one x. Pairs of
+other sets are scored as RealBlur's are where that is asked for (`Dataset.aligned`).
 """
 
 from __future__ import annotations

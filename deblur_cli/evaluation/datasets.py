@@ -180,7 +180,7 @@ class Dataset:
             DatasetError: it is Köhler's, which is aligned in its own way.
         """
         if self.protocol == "Köhler":
-            raise DatasetError("Köhler's pictures are aligned by their own protocol")
+            raise DatasetError("Köhler's pictures are aligned by their own protocol already; leave --align out")
         return self if self.protocol == "RealBlur" else replace(self, protocol="aligned")
 
     def require_whole(self) -> None:

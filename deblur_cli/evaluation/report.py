@@ -29,11 +29,12 @@ _MOST_SEQUENCES = 30
 """So many are shown in a table; JSON has them all."""
 _MOST_NAMES = 10
 """So many failed images are named; JSON and CSV have them all."""
+_REGISTERED = "(scaled in intensity, laid on by an ECC homography, scored where it covers)"
 PROTOCOLS = {
     "pixelwise": "compared pixel by pixel",
     "Köhler": "Köhler's protocol (scaled in intensity, moved by whole pixels, luminance, best of the frames)",
-    "RealBlur": "RealBlur's protocol (scaled in intensity, laid on by an ECC homography, scored where it covers)",
-    "aligned": "aligned as RealBlur is (scaled in intensity, laid on by an ECC homography, scored where it covers)",
+    "RealBlur": f"RealBlur's protocol {_REGISTERED}",
+    "aligned": f"aligned as RealBlur is {_REGISTERED}",
 }
 """How pictures were compared, in words; see `deblur_cli.evaluation.alignment`."""
 

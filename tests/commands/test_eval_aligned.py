@@ -35,4 +35,4 @@ def test_pictures_beside_their_sharp_ones_are_aligned_where_asked(run, tmp_path:
     kohler(tmp_path / "kohler", {(1, 1): 3})
     refused = run([*command, str(tmp_path / "kohler"), "--align"])
     assert refused.code == 2
-    assert "aligned by their own protocol" in refused.stderr
+    assert "aligned by their own protocol already; leave --align out" in refused.stderr
